@@ -1,0 +1,134 @@
+//! What ingest writes into the sink's journal: one [`Envelope`] per accepted record.
+//!
+//! An on-disk format. The body of a journal record of kind [`KIND`] is one protobuf message:
+//!
+//! | field | type | what it holds |
+//! |---|---|---|
+//! | 1 `received_ns` | sfixed64 | the sink's wall clock when the request was read, unix ns |
+//! | 2 `tenant` | string | immutable slug of the tenant; `default` without a credential |
+//! | 3 `agent` | string | the agent's name, from the credential or else from Hello |
+//! | 4 `stream_id` | bytes | 16 bytes, the stream the record belongs to |
+//! | 5 `clock_offset_ns` | sint64 | the sink's wall clock less the agent's at Hello |
+//! | 6 `report` | weir.v1.Report | only on the last record of a request that carried one |
+//! | 7 `record` | bytes | an encoded `weir.v1.Record`: batch, skip, definitions or close |
+//!
+//! Field 7 is written last, so that head and record are appended as two slices.
+//! A batch is the agent's bytes unchanged. A skip is written as it was applied: a part that was
+//! already durable has been trimmed from its front, so `from` is always the next sequence.
+//! Everything here passed ingest's validation before it was appended.
+//!
+//! Fields are only ever added. A reader ignores fields it does not know.
+
+use bytes::Bytes;
+use prost::Message as _;
+use weir_proto::v1;
+
+use crate::model::{StreamId, StreamKey};
+
+/// The journal's record kind for an [`Envelope`].
+pub const KIND: u8 = 1;
+
+/// Protobuf key of field 7, length delimited.
+const RECORD_KEY: u8 = 7 << 3 | 2;
+
+/// One accepted record and everything the fold may know about it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Envelope {
+    /// The sink's wall clock when the request was read, unix ns.
+    #[prost(sfixed64, tag = "1")]
+    pub received_ns: i64,
+    /// Immutable slug of the tenant.
+    #[prost(string, tag = "2")]
+    pub tenant: String,
+    /// The agent's name.
+    #[prost(string, tag = "3")]
+    pub agent: String,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub stream_id: Bytes,
+    /// The sink's wall clock less the agent's at Hello, ns.
+    #[prost(sint64, tag = "5")]
+    pub clock_offset_ns: i64,
+    /// The agent's view of the stream; on the last record of a request that carried one.
+    #[prost(message, optional, tag = "6")]
+    pub report: Option<v1::Report>,
+    /// An encoded `weir.v1.Record`.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub record: Bytes,
+}
+
+impl Envelope {
+    /// Everything up to the bytes of the record: `head` followed by `record` is the encoded envelope.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = Vec::with_capacity(96 + self.tenant.len() + self.agent.len());
+        let without_record = Self {
+            record: Bytes::new(),
+            ..self.clone()
+        };
+        without_record.encode_raw(&mut head);
+        head.push(RECORD_KEY);
+        prost::encoding::encode_varint(self.record.len() as u64, &mut head);
+        head
+    }
+
+    /// The envelope in a journal record's body; `record` shares its bytes.
+    pub fn parse(body: Bytes) -> Result<Self, prost::DecodeError> {
+        Self::decode(body)
+    }
+
+    /// The record inside; a batch's payload shares its bytes.
+    pub fn parse_record(&self) -> Result<Option<v1::record::Record>, prost::DecodeError> {
+        Ok(v1::Record::decode(self.record.clone())?.record)
+    }
+
+    /// Which stream this belongs to; nothing when the id is not 16 bytes.
+    pub fn stream(&self) -> Option<StreamKey> {
+        let id = StreamId::from_slice(&self.stream_id)?;
+        Some(StreamKey::new(&self.tenant, id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_and_record_are_the_encoded_envelope() {
+        let envelope = Envelope {
+            received_ns: 1_700_000_000_000_000_000,
+            tenant: "default".into(),
+            agent: "edge-1".into(),
+            stream_id: Bytes::from_static(&[7; 16]),
+            clock_offset_ns: -5,
+            report: Some(v1::Report {
+                produced: 3,
+                ..Default::default()
+            }),
+            record: v1::Record {
+                record: Some(v1::record::Record::Close(v1::Close { last_sequence: 9 })),
+            }
+            .encode_to_vec()
+            .into(),
+        };
+        let mut whole = envelope.head();
+        whole.extend_from_slice(&envelope.record);
+        assert_eq!(whole, envelope.encode_to_vec());
+        let again = Envelope::parse(whole.into()).expect("own bytes");
+        assert_eq!(again, envelope);
+        assert!(matches!(
+            again.parse_record(),
+            Ok(Some(v1::record::Record::Close(v1::Close {
+                last_sequence: 9
+            })))
+        ));
+    }
+
+    #[test]
+    fn a_stream_id_of_another_length_is_no_stream() {
+        let envelope = Envelope {
+            stream_id: Bytes::from_static(b"short"),
+            ..Default::default()
+        };
+        assert!(envelope.stream().is_none());
+    }
+}
