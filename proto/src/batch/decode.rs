@@ -1,0 +1,299 @@
+//! Bytes to blocks, taking nothing on trust.
+//!
+//! Order of the checks: sizes the header announces, checksum, size once decompressed, then
+//! structure. Inside, a count is held against what is there before anything is allocated for
+//! it, and running totals over all blocks keep what a short message may unfold into under the
+//! limits: moments of a regular block and absent values cost next to nothing on the wire.
+//!
+//! Stricter than protobuf where no encoder differs: a nested message that may stand once must
+//! not stand twice. Unknown fields are skipped, repeated numbers may be packed or not.
+
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
+
+use super::encode::Span;
+use super::error::{DecodeError, within};
+use super::wire::{Field, Fields};
+use super::{Block, Column, Values, decimal, times};
+use crate::limits::{
+    MAX_BATCH_BYTES, MAX_BATCH_CELLS, MAX_BATCH_COLUMNS, MAX_BATCH_READINGS, MAX_DECODED_BYTES,
+    MAX_TEXT_BYTES,
+};
+use crate::v1;
+
+/// What the thread keeps of its buffer; more is given back after the batch that needed it.
+const KEEP_BYTES: usize = 1 << 20;
+
+#[derive(Default)]
+struct Scratch {
+    message: Vec<u8>,
+    decompressor: Option<Decompressor<'static>>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Decodes a payload and checks it against its header, which then holds for what is returned:
+/// as many readings, the first and the last moment, as many bytes.
+pub fn decode(header: &v1::BatchHeader, payload: &[u8]) -> Result<Vec<Block>, DecodeError> {
+    within("payload size", payload.len() as u64, MAX_BATCH_BYTES)?;
+    within("decoded size", header.decoded_bytes, MAX_DECODED_BYTES)?;
+    within("number of readings", header.readings, MAX_BATCH_READINGS)?;
+    let found = crc32c::crc32c(payload);
+    if found != header.crc {
+        return Err(DecodeError::Checksum {
+            expected: header.crc,
+            found,
+        });
+    }
+    match v1::Encoding::try_from(header.encoding) {
+        Err(_) => Err(DecodeError::UnknownEncoding(header.encoding)),
+        Ok(v1::Encoding::Unspecified) => Err(DecodeError::Malformed("no encoding is named")),
+        Ok(v1::Encoding::Plain) => read_message(header, payload),
+        Ok(v1::Encoding::Zstd) => SCRATCH.with_borrow_mut(|scratch| {
+            scratch.decompress(payload, header.decoded_bytes as usize)?;
+            let blocks = read_message(header, &scratch.message);
+            scratch.message.shrink_to(KEEP_BYTES);
+            blocks
+        }),
+    }
+}
+
+impl Scratch {
+    /// Fills `message`, which has room for `size` bytes and is not grown beyond.
+    fn decompress(&mut self, payload: &[u8], size: usize) -> Result<(), DecodeError> {
+        let announced = zstd::zstd_safe::get_frame_content_size(payload)
+            .map_err(|_| DecodeError::Malformed("not a zstd frame"))?;
+        if let Some(announced) = announced {
+            expect_bytes(size, announced)?;
+        }
+        if self.decompressor.is_none() {
+            self.decompressor = Decompressor::new().ok();
+        }
+        let decompressor = self
+            .decompressor
+            .as_mut()
+            .ok_or(DecodeError::Malformed("no memory to decompress"))?;
+        self.message.clear();
+        self.message.reserve_exact(size);
+        decompressor
+            .decompress_to_buffer(payload, &mut self.message)
+            .map_err(|_| DecodeError::Malformed("the zstd frame is damaged or too long"))?;
+        Ok(())
+    }
+}
+
+fn read_message(header: &v1::BatchHeader, message: &[u8]) -> Result<Vec<Block>, DecodeError> {
+    expect_bytes(header.decoded_bytes as usize, message.len() as u64)?;
+    let mut totals = Totals {
+        announced: header.readings,
+        ..Totals::default()
+    };
+    let mut blocks = Vec::new();
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next()? {
+        if number == 1 {
+            blocks.push(read_block(field.bytes()?, &mut totals)?);
+        }
+    }
+    expect("readings", header.readings, totals.readings)?;
+    let (first, last) = totals.span.ends();
+    expect("first moment", header.first_ns, first)?;
+    expect("last moment", header.last_ns, last)?;
+    Ok(blocks)
+}
+
+/// What the blocks read so far add up to.
+#[derive(Default)]
+struct Totals {
+    announced: u64,
+    readings: u64,
+    moments: u64,
+    columns: u64,
+    cells: u64,
+    span: Span,
+}
+
+impl Totals {
+    /// Room for a block, before anything is allocated for it.
+    fn open_block(&mut self, moments: usize, columns: u64) -> Result<(), DecodeError> {
+        self.moments += moments as u64;
+        self.columns += columns;
+        self.cells += moments as u64 * columns;
+        within("number of moments", self.moments, MAX_BATCH_READINGS)?;
+        within("number of columns", self.columns, MAX_BATCH_COLUMNS)?;
+        within("number of places", self.cells, MAX_BATCH_CELLS)
+    }
+
+    fn take_readings(&mut self, readings: usize) -> Result<(), DecodeError> {
+        self.readings += readings as u64;
+        if self.readings > self.announced {
+            expect("readings", self.announced, self.readings)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_block(message: &[u8], totals: &mut Totals) -> Result<Block, DecodeError> {
+    let mut times = None;
+    let mut columns = 0_u64;
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => put_once(&mut times, field.bytes()?)?,
+            2 => columns += 1,
+            _ => {}
+        }
+    }
+    let times = times.ok_or(DecodeError::Malformed("a block has no times"))?;
+    let times = times::Header::read(times)?;
+    if columns == 0 {
+        return Err(DecodeError::Malformed("a block has no column"));
+    }
+    totals.open_block(times.count, columns)?;
+    let mut block = Block {
+        times: times.moments()?,
+        columns: Vec::with_capacity(columns as usize),
+    };
+    totals.span.extend(&block.times);
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next()? {
+        if number == 2 {
+            let column = read_column(field.bytes()?, times.count, totals)?;
+            block.columns.push(column);
+        }
+    }
+    Ok(block)
+}
+
+fn read_column(message: &[u8], moments: usize, totals: &mut Totals) -> Result<Column, DecodeError> {
+    let mut series = 0;
+    let mut values = None;
+    let mut absent: &[u8] = &[];
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => series = field.uint32()?,
+            2..=4 => put_once(&mut values, (number, field.bytes()?))?,
+            5 => absent = field.bytes()?,
+            _ => {}
+        }
+    }
+    if series == 0 {
+        return Err(DecodeError::Malformed("a column has no series"));
+    }
+    let present = read_absent(absent, moments)?;
+    let expected = match &present {
+        None => moments,
+        Some(present) => present.iter().filter(|present| **present).count(),
+    };
+    if expected == 0 {
+        return Err(DecodeError::Malformed("a column has no value"));
+    }
+    totals.take_readings(expected)?;
+    let values = match values {
+        Some((2, message)) => Values::Numbers(decimal::read(message, expected)?),
+        Some((3, message)) => Values::Numbers(read_doubles(message, expected)?),
+        Some((_, message)) => Values::Texts(read_texts(message, expected)?),
+        None => return Err(DecodeError::Malformed("a column has no values")),
+    };
+    expect("values of a column", expected as u64, values.len() as u64)?;
+    Ok(Column {
+        series,
+        values,
+        present,
+    })
+}
+
+/// Which of `moments` have a value; `None` when all have.
+fn read_absent(bits: &[u8], moments: usize) -> Result<Option<Vec<bool>>, DecodeError> {
+    if bits.is_empty() {
+        return Ok(None);
+    }
+    let bytes = moments.div_ceil(8) as u64;
+    expect("bytes of absent bits", bytes, bits.len() as u64)?;
+    let unused = bits.len() * 8 - moments;
+    if bits[bits.len() - 1].leading_zeros() < unused as u32 {
+        return Err(DecodeError::Malformed("an absent bit has no moment"));
+    }
+    if bits.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let present = (0..moments).map(|at| bits[at / 8] >> (at % 8) & 1 == 0);
+    Ok(Some(present.collect()))
+}
+
+fn read_doubles(message: &[u8], expected: usize) -> Result<Vec<f64>, DecodeError> {
+    let mut values = Vec::new();
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next()? {
+        match (number, field) {
+            (1, Field::Fixed64(bytes)) => {
+                expect_values(expected, values.len() + 1)?;
+                values.push(f64::from_le_bytes(bytes));
+            }
+            (1, field) => {
+                let (doubles, rest) = field.bytes()?.as_chunks::<8>();
+                if !rest.is_empty() {
+                    return Err(DecodeError::Malformed("a double is cut short"));
+                }
+                expect_values(expected, values.len() + doubles.len())?;
+                values.reserve_exact(doubles.len());
+                values.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+            }
+            _ => {}
+        }
+    }
+    Ok(values)
+}
+
+fn read_texts(message: &[u8], expected: usize) -> Result<Vec<String>, DecodeError> {
+    let mut values = Vec::new();
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next()? {
+        if number == 1 {
+            let bytes = field.bytes()?;
+            within("size of a text", bytes.len() as u64, MAX_TEXT_BYTES)?;
+            let text =
+                str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("a text is not utf-8"))?;
+            expect_values(expected, values.len() + 1)?;
+            values.push(text.to_owned());
+        }
+    }
+    Ok(values)
+}
+
+/// Fails as soon as a column has more values than moments; fewer are seen at its end.
+pub(super) fn expect_values(expected: usize, found: usize) -> Result<(), DecodeError> {
+    if found > expected {
+        expect("values of a column", expected as u64, found as u64)?;
+    }
+    Ok(())
+}
+
+fn expect_bytes(expected: usize, found: u64) -> Result<(), DecodeError> {
+    expect("decoded bytes", expected as u64, found)
+}
+
+fn expect<T>(what: &'static str, expected: T, found: T) -> Result<(), DecodeError>
+where
+    T: Into<i128> + PartialEq,
+{
+    if expected != found {
+        return Err(DecodeError::CountMismatch {
+            what,
+            expected: expected.into(),
+            found: found.into(),
+        });
+    }
+    Ok(())
+}
+
+fn put_once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
+    if slot.replace(value).is_some() {
+        return Err(DecodeError::Malformed("a field stands twice"));
+    }
+    Ok(())
+}
