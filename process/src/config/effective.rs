@@ -1,0 +1,73 @@
+//! The settings a program runs with, and where each came from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::table::{Key, Kind};
+use super::values;
+
+/// Where a value came from, lowest rank first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// The settings file.
+    File(PathBuf),
+    /// A file named by the variable with `_FILE` appended.
+    SecretFile(PathBuf),
+    /// The environment (or `.env`).
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+/// One setting, safe to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The key's name.
+    pub name: &'static str,
+    /// Its environment variable.
+    pub variable: String,
+    /// The value; `***` in place of a secret, and URLs without user and password.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// All settings, in the order of the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effective(pub Vec<Setting>);
+
+impl Setting {
+    pub(super) fn new(key: &'static Key, variable: String, value: &str, source: Source) -> Self {
+        let value = match key.kind {
+            _ if key.secret && !value.is_empty() => "***".to_owned(),
+            Kind::Url => values::hide_userinfo(value),
+            _ => value.to_owned(),
+        };
+        Self {
+            name: key.name,
+            variable,
+            value,
+            source,
+        }
+    }
+}
+
+impl Effective {
+    /// The shown value of one setting.
+    pub fn get(&self, name: &str) -> Option<&Setting> {
+        self.0.iter().find(|setting| setting.name == name)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => out.write_str("default"),
+            Self::File(path) | Self::SecretFile(path) => write!(out, "{}", path.display()),
+            Self::Environment => out.write_str("environment"),
+            Self::Flag => out.write_str("flag"),
+        }
+    }
+}

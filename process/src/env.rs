@@ -1,0 +1,198 @@
+//! The environment: `.env` loaded before any thread exists, and a snapshot of the variables as a plain map.
+//!
+//! In: the process environment and an optional `.env` in the working directory. Out: [`Environment`], which is passed
+//! on as an argument, so that nothing else in the program reads a global. A variable that is already set wins over
+//! `.env`; a malformed `.env` is an error that names the line and never shows a value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The variables a program was started with, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    values: BTreeMap<String, String>,
+    unreadable: BTreeSet<String>,
+}
+
+/// Why a `.env` file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DotenvError {
+    /// The file is there and cannot be read.
+    #[error("cannot read {}: {}", path.display(), source.kind())]
+    Unreadable {
+        /// Where the file is.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A line is not `NAME=value`.
+    #[error(
+        "{} line {line}: cannot read this as NAME=value: put a value that holds spaces or # in quotes, and close every quote",
+        path.display()
+    )]
+    Malformed {
+        /// Where the file is.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
+}
+
+/// Loads `.env` from the working directory into the environment, if there is one, and says which file it was.
+///
+/// Must be called in a plain `fn main`, before any thread or runtime exists: changing the environment of a process
+/// with threads is a data race.
+///
+/// # Errors
+/// When the file exists and cannot be read, or a line of it cannot be understood. Nothing is loaded then.
+pub fn load_dotenv() -> Result<Option<PathBuf>, DotenvError> {
+    let path = Path::new(".env");
+    let Some(text) = read_dotenv(path)? else {
+        return Ok(None);
+    };
+    dotenvy::from_read(text.as_bytes()).map_err(|error| fault(path, &text, error))?;
+    Ok(Some(path.to_path_buf()))
+}
+
+/// Reads and checks a `.env` file without loading it. `None` when there is no such file.
+fn read_dotenv(path: &Path) -> Result<Option<String>, DotenvError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            let path = path.to_path_buf();
+            return Err(DotenvError::Unreadable { path, source });
+        }
+    };
+    let text = text.trim_start_matches('\u{feff}').to_owned();
+    for item in dotenvy::from_read_iter(text.as_bytes()) {
+        item.map_err(|error| fault(path, &text, error))?;
+    }
+    Ok(Some(text))
+}
+
+fn fault(path: &Path, text: &str, error: dotenvy::Error) -> DotenvError {
+    let path = path.to_path_buf();
+    match error {
+        dotenvy::Error::Io(source) => DotenvError::Unreadable { path, source },
+        dotenvy::Error::LineParse(bad, _) => {
+            let bad = bad.lines().next().unwrap_or_default().trim();
+            let before = text.lines().take_while(|line| line.trim() != bad).count();
+            let line = (before + 1).min(text.lines().count().max(1));
+            DotenvError::Malformed { path, line }
+        }
+        _ => DotenvError::Malformed { path, line: 1 },
+    }
+}
+
+impl Environment {
+    /// The variables of this process, as they are now.
+    pub fn current() -> Self {
+        let mut environment = Self::default();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => {
+                    environment.values.insert(name, value);
+                }
+                Err(_) => {
+                    environment.unreadable.insert(name);
+                }
+            }
+        }
+        environment
+    }
+
+    /// The value of a variable. One that is set but empty counts as not set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable is set to something that is not UTF-8.
+    pub fn is_unreadable(&self, name: &str) -> bool {
+        self.unreadable.contains(name)
+    }
+
+    /// All readable variables whose names begin with `prefix`, in order.
+    pub fn starting_with<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.values
+            .iter()
+            .filter(move |(name, _)| name.starts_with(prefix))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let values = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        Self {
+            values,
+            unreadable: BTreeSet::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Option<String>, DotenvError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".env");
+        fs::write(&path, text).unwrap();
+        read_dotenv(&path)
+    }
+
+    #[test]
+    fn accepts_comments_quotes_and_a_byte_order_mark() {
+        let text = check("\u{feff}# first\nA=1\nB=\"two words\"\n\nexport C='x'\n").unwrap();
+        assert!(text.unwrap().starts_with("# first"));
+    }
+
+    #[test]
+    fn names_the_malformed_line_and_hides_its_text() {
+        let error = check("A=1\n# note\nTOKEN=very secret\nB=2\n").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(".env line 3:"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn names_the_line_where_an_open_quote_begins() {
+        let error = check("A=1\nB=\"open\nC=3\n").unwrap_err();
+        assert!(error.to_string().contains(".env line 2:"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_nothing_to_report() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read_dotenv(&dir.path().join(".env")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_directory_named_like_the_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read_dotenv(dir.path()).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read "), "{error}");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let environment: Environment = [("A", ""), ("B", "b")].into_iter().collect();
+        assert_eq!(environment.get("A"), None);
+        assert_eq!(environment.get("B"), Some("b"));
+    }
+}

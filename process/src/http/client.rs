@@ -1,0 +1,238 @@
+//! One HTTP/1.1 request on its own connection, with a time limit over all of it and a size limit on the answer.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use url::{Host, Position, Url};
+
+/// Largest answer that is read unless the caller says otherwise.
+const MAX_REPLY_BYTES: usize = 256 << 20;
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What to do.
+    pub method: Method,
+    /// To what.
+    pub url: Url,
+    /// Further headers.
+    pub headers: HeaderMap,
+    /// What to send along.
+    pub body: Bytes,
+    /// Time for everything, from the connection to the last byte of the answer.
+    pub timeout: Duration,
+    /// Largest answer that is read.
+    pub max_reply_bytes: usize,
+}
+
+/// An answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// What the server thinks of the request.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer. The text names the URL without user and password.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL is not plain HTTP, or names no host.
+    #[error("cannot use {url}: write a plain http:// address with a host")]
+    Unsupported {
+        /// Where the request was to go.
+        url: String,
+    },
+    /// No connection came about.
+    #[error("cannot connect to {url}: {}: is it running and listening there?", system_text(.source))]
+    Connect {
+        /// Where the request was to go.
+        url: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Time was up.
+    #[error("no answer from {url} within {timeout:?}")]
+    Timeout {
+        /// Where the request was to go.
+        url: String,
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// The other side is not an HTTP server, or hung up.
+    #[error("no HTTP answer from {url}: {reason}: is this the right port?")]
+    Protocol {
+        /// Where the request was to go.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The answer is larger than the caller wants to hold.
+    #[error("the answer from {url} is larger than {limit} bytes")]
+    TooLarge {
+        /// Where the request was to go.
+        url: String,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// What went wrong, without error numbers where the kind says it.
+fn system_text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::Other | io::ErrorKind::InvalidInput => error.to_string(),
+        kind if error.raw_os_error().is_some() => kind.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// Asks for `url`.
+///
+/// # Errors
+/// When there is no answer; an answer of any status is none.
+pub async fn get(url: &Url, timeout: Duration) -> Result<Reply, ClientError> {
+    Call::new(Method::GET, url, timeout).send().await
+}
+
+/// Sends `body` to `url` and asks for an answer of the media type `accept`.
+///
+/// # Errors
+/// When there is no answer; an answer of any status is none.
+pub async fn post(
+    url: &Url,
+    content_type: &'static str,
+    accept: &'static str,
+    body: impl Into<Bytes>,
+    timeout: Duration,
+) -> Result<Reply, ClientError> {
+    let mut call = Call::new(Method::POST, url, timeout);
+    let headers = &mut call.headers;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+    call.body = body.into();
+    call.send().await
+}
+
+impl Reply {
+    /// The body as text; what is not UTF-8 in it is replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Call {
+    /// A request without body and further headers.
+    pub fn new(method: Method, url: &Url, timeout: Duration) -> Self {
+        Self {
+            method,
+            url: url.clone(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout,
+            max_reply_bytes: MAX_REPLY_BYTES,
+        }
+    }
+
+    /// Sends it and reads the whole answer.
+    ///
+    /// # Errors
+    /// When there is no answer; an answer of any status is none.
+    pub async fn send(self) -> Result<Reply, ClientError> {
+        let timeout = self.timeout;
+        let url = shown(&self.url);
+        match tokio::time::timeout(timeout, self.exchange()).await {
+            Ok(result) => result,
+            Err(_) => Err(ClientError::Timeout { url, timeout }),
+        }
+    }
+
+    async fn exchange(self) -> Result<Reply, ClientError> {
+        let url = shown(&self.url);
+        let limit = self.max_reply_bytes;
+        let protocol = |error: hyper::Error| ClientError::Protocol {
+            url: url.clone(),
+            reason: error.to_string(),
+        };
+        let stream = connect(&self.url, &url).await?;
+        let request = self.request(&url)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(protocol)?;
+        // Driven in this task: dropping the call drops the connection.
+        let mut connection = std::pin::pin!(connection);
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(protocol)?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, limit).collect().await.map_err(|error| {
+                let url = url.clone();
+                if error.is::<LengthLimitError>() {
+                    return ClientError::TooLarge { url, limit };
+                }
+                let reason = error.to_string();
+                ClientError::Protocol { url, reason }
+            })?;
+            Ok(Reply {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.to_bytes(),
+            })
+        };
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = answer.as_mut() => answer,
+            // An error of the connection reaches the answer too, in better words.
+            _ = connection.as_mut() => answer.await,
+        }
+    }
+
+    fn request(self, shown: &str) -> Result<http::Request<Full<Bytes>>, ClientError> {
+        let unsupported = || ClientError::Unsupported {
+            url: shown.to_owned(),
+        };
+        let target = &self.url[Position::BeforePath..Position::AfterQuery];
+        let authority = &self.url[Position::BeforeHost..Position::AfterPort];
+        let mut request = http::Request::builder()
+            .method(self.method)
+            .uri(target)
+            .header(header::HOST, authority)
+            .body(Full::new(self.body))
+            .map_err(|_| unsupported())?;
+        request.headers_mut().extend(self.headers);
+        Ok(request)
+    }
+}
+
+async fn connect(url: &Url, shown: &str) -> Result<TcpStream, ClientError> {
+    let unsupported = || ClientError::Unsupported {
+        url: shown.to_owned(),
+    };
+    if url.scheme() != "http" {
+        return Err(unsupported());
+    }
+    let host = url.host().ok_or_else(unsupported)?;
+    let port = url.port_or_known_default().ok_or_else(unsupported)?;
+    let stream = match host {
+        Host::Domain(name) => TcpStream::connect((name, port)).await,
+        Host::Ipv4(ip) => TcpStream::connect((ip, port)).await,
+        Host::Ipv6(ip) => TcpStream::connect((ip, port)).await,
+    };
+    stream.map_err(|source| ClientError::Connect {
+        url: shown.to_owned(),
+        source,
+    })
+}
+
+/// Scheme, host and port: what an operator needs to look at, without user, password and query.
+fn shown(url: &Url) -> String {
+    let authority = &url[Position::BeforeHost..Position::AfterPort];
+    format!("{}://{authority}", url.scheme())
+}

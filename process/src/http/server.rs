@@ -1,0 +1,180 @@
+//! A small HTTP/1.1 server. The router is the caller's `match` on method and path.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A request whose body has been read.
+pub type Request = http::Request<Bytes>;
+/// A whole response.
+pub type Response = http::Response<Full<Bytes>>;
+
+/// What a peer may make the server hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at one time; more wait in the kernel's backlog.
+    pub connections: usize,
+    /// Time to send the head of a request, which is also how long a connection may stay idle.
+    pub header_time: Duration,
+    /// Size of a request's body.
+    pub body_bytes: usize,
+    /// Time to send a request's body.
+    pub body_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            header_time: Duration::from_secs(10),
+            body_bytes: 1 << 20,
+            body_time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves until `token` is cancelled, then lets running requests end. Bound that by the program's own deadline.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    limits: Limits,
+    token: CancellationToken,
+    handler: H,
+) where
+    H: Fn(Request) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let connections = TaskTracker::new();
+    loop {
+        let (stream, permit) = tokio::select! {
+            () = token.cancelled() => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let (handler, token) = (handler.clone(), token.clone());
+        connections.spawn(async move {
+            let _permit = permit;
+            connection(stream, limits, token, handler).await;
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    let permit = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            Err(error) => {
+                // Out of file descriptors, most often: it passes, and looping at once would burn a core.
+                tracing::debug!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection<H, F>(stream: TcpStream, limits: Limits, token: CancellationToken, handler: H)
+where
+    H: Fn(Request) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let peer = stream.peer_addr().ok();
+    let service = service_fn(move |request| {
+        let handler = handler.clone();
+        async move {
+            let response = match whole(request, limits, peer).await {
+                Ok(request) => handler(request).await,
+                Err(response) => response,
+            };
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = token.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Reads the body within its limits, or answers why not. The peer's address goes into the request's extensions.
+async fn whole(
+    request: http::Request<Incoming>,
+    limits: Limits,
+    peer: Option<SocketAddr>,
+) -> Result<Request, Response> {
+    let (mut parts, body) = request.into_parts();
+    if let Some(peer) = peer {
+        parts.extensions.insert(peer);
+    }
+    let body = Limited::new(body, limits.body_bytes).collect();
+    match tokio::time::timeout(limits.body_time, body).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(closing(text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {} bytes\n", limits.body_bytes),
+        ))),
+        Ok(Err(_)) => Err(closing(text(
+            StatusCode::BAD_REQUEST,
+            "the body ended early\n",
+        ))),
+        Err(_) => Err(closing(text(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body took too long\n",
+        ))),
+    }
+}
+
+/// The rest of the body is not read, so the connection cannot carry another request.
+fn closing(mut response: Response) -> Response {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+/// A response of any kind.
+pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// A plain text response.
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    respond(status, "text/plain; charset=utf-8", body)
+}

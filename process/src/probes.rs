@@ -1,0 +1,99 @@
+//! What an orchestrator and a scraper ask for: `/livez`, `/readyz` (also `/healthz`) and `/metrics`.
+//!
+//! | path | 200 | 503 |
+//! |---|---|---|
+//! | `/livez` | the program can recover by itself | only a restart helps |
+//! | `/readyz`, `/healthz` | every stage is fine | one line `stage: reason` for each that is not |
+//! | `/metrics` | all metrics in the OpenMetrics text format | - |
+//!
+//! A plain function, so that any HTTP server can mount it.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+
+use crate::health::{Failing, Health};
+use crate::metrics::{self, Registry};
+
+/// The paths that [`answer`] knows.
+pub const PATHS: [&str; 4] = ["/livez", "/readyz", "/healthz", "/metrics"];
+
+/// The answer to a GET of `path`, or `None` when it is not one of [`PATHS`].
+pub fn answer(path: &str, health: &Health, registry: &Registry) -> Option<Response<Full<Bytes>>> {
+    match path {
+        "/livez" => Some(verdict(health.live())),
+        "/readyz" | "/healthz" => Some(verdict(health.ready())),
+        "/metrics" => Some(reply(
+            StatusCode::OK,
+            metrics::CONTENT_TYPE,
+            registry.encode(),
+        )),
+        _ => None,
+    }
+}
+
+fn verdict(result: Result<(), Vec<Failing>>) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    match result {
+        Ok(()) => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        Err(failing) => {
+            let line = |fault: Failing| format!("{}: {}\n", fault.stage, fault.reason);
+            let text = failing.into_iter().map(line).collect();
+            reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+        }
+    }
+}
+
+fn reply(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    async fn ask(path: &str, health: &Health) -> (u16, String) {
+        let response = answer(path, health, &Registry::new("weir_test")).unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_names_every_failing_stage_and_liveness_stays() {
+        let health = Health::new(Arc::new(ManualClock::new(0)));
+        let journal = health.stage("journal", None);
+        health.stage("fold", None).failing("catalog locked");
+        let expected = "fold: catalog locked\njournal: starting\n".to_owned();
+        assert_eq!(ask("/readyz", &health).await, (503, expected.clone()));
+        assert_eq!(ask("/healthz", &health).await, (503, expected));
+        assert_eq!(ask("/livez", &health).await, (200, "ok\n".to_owned()));
+        journal.dead("fsync failed");
+        let expected = "journal: fsync failed\n".to_owned();
+        assert_eq!(ask("/livez", &health).await, (503, expected));
+    }
+
+    #[tokio::test]
+    async fn every_listed_path_is_answered_and_no_other() {
+        let health = Health::new(Arc::new(ManualClock::new(0)));
+        let registry = Registry::new("weir_test");
+        for path in PATHS {
+            assert!(answer(path, &health, &registry).is_some(), "{path}");
+        }
+        assert!(answer("/", &health, &registry).is_none());
+        assert!(answer("/metrics/", &health, &registry).is_none());
+        let metrics = answer("/metrics", &health, &registry).unwrap();
+        let content_type = &metrics.headers()[header::CONTENT_TYPE];
+        assert_eq!(content_type, metrics::CONTENT_TYPE);
+    }
+}
