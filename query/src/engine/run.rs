@@ -1,0 +1,84 @@
+//! One statement from text to answer, on the engine's threads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use tokio_stream::StreamExt;
+
+use super::{Limits, session};
+use crate::answer::Answer;
+use crate::error::QueryError;
+use crate::samples::FileCount;
+use crate::statement;
+use crate::tables::Tables;
+
+/// `held` accounts for the answer for as long as it lives.
+pub(super) async fn answer(
+    sql: String,
+    tables: Tables,
+    mut state: SessionState,
+    limits: Limits,
+    held: MemoryReservation,
+) -> Result<Answer, QueryError> {
+    let count = Arc::new(FileCount::default());
+    session::bind(&mut state, tables, Arc::clone(&count))
+        .map_err(|error| QueryError::internal("the tables could not be set up", &error))?;
+    state.mark_start_execution();
+    let wrong = |error: DataFusionError| QueryError::from_datafusion(&error, limits.memory_bytes);
+    let plan = statement::plan(&sql, &state, limits.memory_bytes).await?;
+    let plan = at_most(plan, limits.max_rows).map_err(wrong)?;
+    let plan = state.create_physical_plan(&plan).await.map_err(wrong)?;
+    let rows = execute_stream(plan, state.task_ctx()).map_err(wrong)?;
+    let mut answer = collect(rows, &limits, held).await?;
+    answer.files_known = count.known.load(Ordering::Relaxed);
+    answer.files_scanned = count.scanned.load(Ordering::Relaxed);
+    Ok(answer)
+}
+
+/// Asks for one row more than may be answered, so that a sort keeps only those and the cut is noticed. Plans that must
+/// stand at the root are left alone: their rows are few.
+fn at_most(plan: LogicalPlan, rows: usize) -> Result<LogicalPlan, DataFusionError> {
+    match plan {
+        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_) => {
+            Ok(plan)
+        }
+        plan => LogicalPlanBuilder::from(plan)
+            .limit(0, Some(rows.saturating_add(1)))?
+            .build(),
+    }
+}
+
+async fn collect(
+    mut stream: SendableRecordBatchStream,
+    limits: &Limits,
+    held: MemoryReservation,
+) -> Result<Answer, QueryError> {
+    let max_bytes = limits.memory_bytes / 4;
+    let mut answer = Answer::new(stream.schema(), max_bytes);
+    let mut room = limits.max_rows;
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(|e| QueryError::from_datafusion(&e, limits.memory_bytes))?;
+        let bytes = batch.get_array_memory_size();
+        if held.size().saturating_add(bytes) > max_bytes {
+            return Err(QueryError::answer_too_large(max_bytes));
+        }
+        held.try_grow(bytes)
+            .map_err(|_| QueryError::memory(limits.memory_bytes))?;
+        let kept = batch.num_rows().min(room);
+        answer.truncated = kept < batch.num_rows();
+        if kept > 0 {
+            answer.batches.push(batch.slice(0, kept));
+        }
+        room -= kept;
+        if answer.truncated {
+            break;
+        }
+    }
+    answer.held = Some(held);
+    Ok(answer)
+}

@@ -1,0 +1,187 @@
+//! The table `samples`: the Parquet files that can hold rows of the asked time, and the fresh batches.
+//!
+//! No sort order is declared although every file is written in one: with fresh rows beside the files the union has
+//! none, and declaring it would keep a file from being read by several threads. Within a file the order does its work
+//! through the statistics of row groups and pages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, project_schema};
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::{TableProvider, TableType};
+use datafusion::error::Result;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::union::UnionExec;
+
+use crate::tables::{DataFile, fit};
+
+mod prune;
+
+/// The column whose range the catalog knows for every file.
+const TIME: &str = "time";
+
+/// How many files the scans of one statement had before them, and how many they kept.
+#[derive(Debug, Default)]
+pub(crate) struct FileCount {
+    pub(crate) known: AtomicUsize,
+    pub(crate) scanned: AtomicUsize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    schema: SchemaRef,
+    store_url: ObjectStoreUrl,
+    files: Vec<DataFile>,
+    fresh: Vec<RecordBatch>,
+    count: Arc<FileCount>,
+}
+
+impl Samples {
+    /// Merges the fresh batches into `schema`.
+    pub(crate) fn try_new(
+        schema: SchemaRef,
+        store_url: ObjectStoreUrl,
+        files: Vec<DataFile>,
+        fresh: &[RecordBatch],
+        count: Arc<FileCount>,
+    ) -> Result<Self> {
+        let fresh = fresh
+            .iter()
+            .filter(|batch| batch.num_rows() > 0)
+            .map(|batch| fit(batch, &schema))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(Self {
+            schema,
+            store_url,
+            files,
+            fresh,
+            count,
+        })
+    }
+
+    fn scan_files(
+        &self,
+        state: &dyn Session,
+        kept: &[&DataFile],
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut options = TableParquetOptions::new();
+        options.global = state.config_options().execution.parquet.clone();
+        let runtime = state.runtime_env();
+        let reader = CachedParquetFileReaderFactory::new(
+            runtime.object_store(&self.store_url)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+        );
+        let source = ParquetSource::new(Arc::clone(&self.schema))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        let files = kept.iter().map(|file| {
+            let statistics = Arc::new(statistics(&self.schema, std::slice::from_ref(file)));
+            PartitionedFile::new(file.path.as_str(), file.bytes).with_statistics(statistics)
+        });
+        let groups =
+            FileGroup::new(files.collect()).split_files(state.config().target_partitions());
+        let scan = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics(&self.schema, kept))
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    fn scan_fresh(
+        &self,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = MemorySourceConfig::try_new(
+            std::slice::from_ref(&self.fresh),
+            Arc::clone(&self.schema),
+            projection.cloned(),
+        )?;
+        Ok(DataSourceExec::from_data_source(rows.with_limit(limit)))
+    }
+}
+
+#[async_trait]
+impl TableProvider for Samples {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let kept = prune::keep(&self.files, filters, state, &self.schema)?;
+        self.count
+            .known
+            .fetch_add(self.files.len(), Ordering::Relaxed);
+        self.count.scanned.fetch_add(kept.len(), Ordering::Relaxed);
+        let mut inputs = Vec::with_capacity(2);
+        if !kept.is_empty() {
+            inputs.push(self.scan_files(state, &kept, projection, limit)?);
+        }
+        if !self.fresh.is_empty() {
+            inputs.push(self.scan_fresh(projection, limit)?);
+        }
+        if inputs.is_empty() {
+            let schema = project_schema(&self.schema, projection)?;
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        UnionExec::try_new(inputs)
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+}
+
+/// What the catalog knows of `files` together: rows and the range of `time`.
+fn statistics(schema: &SchemaRef, files: &[&DataFile]) -> Statistics {
+    let rows: u64 = files.iter().map(|file| file.rows).sum();
+    let min = files.iter().map(|file| file.min_ns).min();
+    let max = files.iter().map(|file| file.max_ns).max();
+    let mut statistics = Statistics::new_unknown(schema);
+    statistics.num_rows = Precision::Exact(usize::try_from(rows).unwrap_or(usize::MAX));
+    let time = schema.column_with_name(TIME);
+    if let (Some((at, field)), Some(min), Some(max)) = (time, min, max)
+        && let DataType::Timestamp(_, zone) = field.data_type()
+    {
+        let exact = |ns| Precision::Exact(ScalarValue::TimestampNanosecond(Some(ns), zone.clone()));
+        statistics.column_statistics[at] = ColumnStatistics {
+            null_count: Precision::Exact(0),
+            min_value: exact(min),
+            max_value: exact(max),
+            ..ColumnStatistics::new_unknown()
+        };
+    }
+    statistics
+}

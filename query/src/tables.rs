@@ -1,0 +1,71 @@
+//! What a statement may see: one immutable snapshot, made by the caller for each request.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use object_store::ObjectStore;
+
+/// One Parquet file of `samples`, as the catalog knows it.
+///
+/// The numbers are trusted: files outside a statement's time range are not opened, and `count(*)` without a condition
+/// is answered from `rows` alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// Object path within [`Tables::store`].
+    pub path: String,
+    /// Size of the object, exactly.
+    pub bytes: u64,
+    /// Rows in the file, exactly.
+    pub rows: u64,
+    /// Smallest `time` in the file, unix nanoseconds.
+    pub min_ns: i64,
+    /// Largest `time` in the file, unix nanoseconds, inclusive.
+    pub max_ns: i64,
+}
+
+/// A small table held in memory, such as `latest` or `streams`.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Name in SQL, lower case.
+    pub name: String,
+    /// Columns; batches are merged into it by name.
+    pub schema: SchemaRef,
+    /// Rows; may be empty.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// Everything one statement may see.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// Where the files are.
+    pub store: Arc<dyn ObjectStore>,
+    /// Columns of `samples`; has a column `time`, timestamp in nanoseconds.
+    pub samples_schema: SchemaRef,
+    /// The files of `samples`.
+    pub files: Vec<DataFile>,
+    /// The rows of `samples` that are in no file yet.
+    pub fresh: Vec<RecordBatch>,
+    /// Tables beside `samples`.
+    pub views: Vec<View>,
+}
+
+/// `batch` as `schema` has it: columns by name, other types cast, missing nullable columns null, unknown ones dropped.
+pub(crate) fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let column = match batch.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
+            Some(column) => cast(column, field.data_type())?,
+            None => new_null_array(field.data_type(), batch.num_rows()),
+        };
+        columns.push(column);
+    }
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)
+}
