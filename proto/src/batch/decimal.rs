@@ -195,3 +195,6 @@ impl Deltas {
         self.values.push(mantissa as f64);
     }
 }
+
+#[cfg(test)]
+mod tests;

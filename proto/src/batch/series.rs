@@ -62,3 +62,6 @@ fn name(what: &'static str, text: &str) -> Result<(), DecodeError> {
 fn invalid(what: &'static str, fault: &'static str) -> DecodeError {
     DecodeError::Invalid { what, fault }
 }
+
+#[cfg(test)]
+mod tests;

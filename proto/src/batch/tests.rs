@@ -1,32 +1,124 @@
-//! The codec held against itself, against the generated messages, and against damage.
+//! The codec held against itself; beside this file against the generated messages
+//! (`against_generated`) and against what others may send (`hostile`).
+
+mod against_generated;
+mod hostile;
+mod strategies;
+
+use proptest::prelude::*;
 
 use super::*;
+use strategies::{any_blocks, bits_of, numbers};
 
-fn column(series: u32, numbers: &[f64]) -> Column {
-    Column {
-        series,
-        values: Values::Numbers(numbers.to_vec()),
-        present: None,
+/// Encodes, decodes, and compares bit by bit.
+fn assert_comes_back(blocks: &[Block]) -> Encoded {
+    let encoded = encode(blocks);
+    let decoded = decode(&encoded.header(), &encoded.payload).unwrap();
+    assert_eq!(bits_of(&decoded), bits_of(blocks));
+    encoded
+}
+
+fn block(times: Vec<i64>, columns: Vec<Column>) -> Block {
+    Block { times, columns }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_blocks_come_back(blocks in any_blocks()) {
+        let encoded = assert_comes_back(&blocks);
+        let times = || blocks.iter().flat_map(|block| block.times.iter().copied());
+        let columns = blocks.iter().flat_map(|block| &block.columns);
+        prop_assert_eq!(encoded.readings, columns.map(|c| c.values.len() as u64).sum::<u64>());
+        prop_assert_eq!(encoded.first_ns, times().min().unwrap_or(0));
+        prop_assert_eq!(encoded.last_ns, times().max().unwrap_or(0));
+        prop_assert_eq!(encoded.crc, crc32c::crc32c(&encoded.payload));
+    }
+
+    #[test]
+    fn any_double_comes_back_alone(bits in any::<u64>()) {
+        assert_comes_back(&[block(vec![0], vec![numbers(1, vec![f64::from_bits(bits)])])]);
     }
 }
 
 #[test]
-fn a_batch_comes_back() {
-    let blocks = [Block {
-        times: vec![1_000, 2_000, 3_000],
-        columns: vec![
-            column(1, &[20.1, 20.2, 20.15]),
-            column(2, &[f64::NAN.copysign(-1.0).abs(), -0.0, f64::INFINITY]),
-            Column {
-                series: 3,
-                values: Values::Texts(vec!["on".into()]),
-                present: Some(vec![false, true, false]),
-            },
-        ],
-    }];
-    let encoded = encode(&blocks);
-    assert_eq!(encoded.readings, 7);
-    assert_eq!((encoded.first_ns, encoded.last_ns), (1_000, 3_000));
+fn doubles_that_are_not_numbers_come_back_bit_by_bit() {
+    let odd = vec![
+        f64::from_bits(0x7ff0_0000_0000_0001),
+        f64::from_bits(0xffff_dead_beef_0001),
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        -0.0,
+        f64::from_bits(1),
+        f64::MIN_POSITIVE / 3.0,
+        f64::MAX,
+        f64::MIN,
+    ];
+    let times = (0..odd.len() as i64).collect();
+    assert_comes_back(&[block(times, vec![numbers(1, odd)])]);
+}
+
+#[test]
+fn nothing_is_a_batch_without_readings() {
+    let encoded = assert_comes_back(&[]);
+    assert_eq!((encoded.readings, encoded.decoded_bytes), (0, 0));
+    assert_eq!((encoded.first_ns, encoded.last_ns), (0, 0));
+}
+
+#[test]
+fn what_holds_no_reading_is_left_out() {
+    let empty = Column {
+        series: 9,
+        values: Values::Numbers(vec![]),
+        present: Some(vec![false, false]),
+    };
+    let full = numbers(1, vec![1.0, 2.0]);
+    let given = [
+        block(vec![-5, -4], vec![empty.clone()]),
+        block(vec![1, 2], vec![empty, full.clone()]),
+        block(vec![], vec![]),
+    ];
+    let encoded = encode(&given);
     let decoded = decode(&encoded.header(), &encoded.payload).unwrap();
-    assert_eq!(format!("{decoded:?}"), format!("{blocks:?}"));
+    assert_eq!(decoded, [block(vec![1, 2], vec![full])]);
+    assert_eq!((encoded.first_ns, encoded.last_ns), (1, 2));
+}
+
+#[test]
+fn a_mask_without_absent_values_is_no_mask() {
+    let mut masked = numbers(1, vec![1.0, 2.0]);
+    masked.present = Some(vec![true, true]);
+    let encoded = encode(&[block(vec![1, 2], vec![masked])]);
+    let decoded = decode(&encoded.header(), &encoded.payload).unwrap();
+    assert_eq!(decoded[0].columns[0].present, None);
+}
+
+#[test]
+fn payload_is_plain_where_zstd_is_not_smaller() {
+    let small = encode(&[block(vec![1], vec![numbers(1, vec![1.0])])]);
+    assert_eq!(small.encoding, v1::Encoding::Plain);
+    assert_eq!(small.payload.len() as u64, small.decoded_bytes);
+    let large = encode(&[block(
+        (0..1000).collect(),
+        vec![numbers(1, vec![1.5; 1000])],
+    )]);
+    assert_eq!(large.encoding, v1::Encoding::Zstd);
+    assert!((large.payload.len() as u64) < large.decoded_bytes);
+}
+
+#[test]
+fn sensor_values_take_less_than_two_bytes_each() {
+    // Ten temperatures with one decimal, each second, walking by at most 0.3.
+    let walk = |series: u32| {
+        let step = |at: u32| f64::from((at * 7 + series * 3) % 7) - 3.0;
+        let tenths = (0..100).scan(205.0, |at, n| {
+            *at += step(n);
+            Some(*at / 10.0)
+        });
+        numbers(series, tenths.collect())
+    };
+    let times = (0..100).map(|second| 1_760_000_000_000_000_000 + second * 1_000_000_000);
+    let encoded = assert_comes_back(&[block(times.collect(), (1..=10).map(walk).collect())]);
+    assert!(encoded.decoded_bytes < 2 * encoded.readings, "{encoded:?}");
 }

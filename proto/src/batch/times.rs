@@ -147,3 +147,6 @@ impl<'a> Header<'a> {
         Ok(times)
     }
 }
+
+#[cfg(test)]
+mod tests;
