@@ -1,0 +1,120 @@
+//! The frame and segment header codec: pure functions over bytes; the layout is in the crate's documentation.
+
+/// Largest body of a record or preamble.
+pub const MAX_BODY_BYTES: usize = 16 << 20;
+/// Newest format version this code reads and the one it writes.
+pub(crate) const VERSION: u32 = 1;
+/// Bytes before a body.
+pub(crate) const FRAME_HEADER: usize = 24;
+/// Bytes before the first frame.
+pub(crate) const SEGMENT_HEADER: usize = 64;
+/// Kind of the unnumbered frame at the head of a segment.
+pub(crate) const PREAMBLE: u8 = 0;
+/// First four bytes of every frame. The first is not zero, so that zeros can be skipped in one go.
+pub(crate) const SYNC_WORD: [u8; 4] = [0xF7, b'W', b'E', b'R'];
+
+const SEGMENT_MAGIC: [u8; 8] = *b"WEIRSEG\0";
+const MAX_KIND: u8 = 15;
+
+/// What a segment says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) journal: [u8; 16],
+    pub(crate) segment: u64,
+    pub(crate) first: u64,
+}
+
+/// Why a header was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeaderFault {
+    /// It is not a header, or its checksum disagrees.
+    Damaged,
+    /// It is whole, but of a newer format.
+    Newer(u32),
+}
+
+/// The fixed part of a frame, not yet checked against its checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) kind: u8,
+    pub(crate) number: u64,
+    pub(crate) length: usize,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER] {
+        let mut bytes = [0; SEGMENT_HEADER];
+        bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..28].copy_from_slice(&self.journal);
+        bytes[28..36].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[36..44].copy_from_slice(&self.first.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<SegmentHeader, HeaderFault> {
+        if bytes.len() < SEGMENT_HEADER || bytes[..8] != SEGMENT_MAGIC {
+            return Err(HeaderFault::Damaged);
+        }
+        if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
+            return Err(HeaderFault::Damaged);
+        }
+        match u32_at(bytes, 8) {
+            VERSION => Ok(SegmentHeader {
+                journal: bytes[12..28].try_into().expect("sixteen bytes"),
+                segment: u64_at(bytes, 28),
+                first: u64_at(bytes, 36),
+            }),
+            newer if newer > VERSION => Err(HeaderFault::Newer(newer)),
+            _ => Err(HeaderFault::Damaged),
+        }
+    }
+}
+
+/// Fills in the header of a frame whose body already stands behind it.
+pub(crate) fn seal(frame: &mut [u8], segment: u64, kind: u8, number: u64) {
+    let length = u32::try_from(frame.len() - FRAME_HEADER).expect("bodies are at most 16 MiB");
+    frame[..4].copy_from_slice(&SYNC_WORD);
+    frame[4..8].copy_from_slice(&[kind, 0, 0, 0]);
+    frame[8..16].copy_from_slice(&number.to_le_bytes());
+    frame[16..20].copy_from_slice(&length.to_le_bytes());
+    let crc = checksum(segment, frame);
+    frame[20..24].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A frame's fixed part, if these bytes can be one.
+pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
+    if bytes.len() < FRAME_HEADER || bytes[..4] != SYNC_WORD || bytes[5..8] != [0, 0, 0] {
+        return None;
+    }
+    let length = u32_at(bytes, 16) as usize;
+    if bytes[4] > MAX_KIND || length > MAX_BODY_BYTES {
+        return None;
+    }
+    Some(Head {
+        kind: bytes[4],
+        number: u64_at(bytes, 8),
+        length,
+    })
+}
+
+/// Whether a whole frame is what was written into this segment.
+pub(crate) fn is_whole(frame: &[u8], segment: u64) -> bool {
+    checksum(segment, frame) == u32_at(frame, 20)
+}
+
+fn checksum(segment: u64, frame: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&segment.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &frame[..20]);
+    crc32c::crc32c_append(crc, &frame[FRAME_HEADER..])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}

@@ -1,0 +1,257 @@
+//! Opening: lock, read everything, work out what is there and what is missing, and make the tail durable.
+//!
+//! Segments before the last one were synced before their successor was started, so what they hold is durable. The last
+//! one may hold bytes that were never synced, or whose sync failed: its records are copied into a new file, which is
+//! synced and takes the old one's name in one step, before any of it counts (`tail`). A segment whose header is
+//! unreadable, or names another journal, is left where it is and reported as a hole.
+
+mod survey;
+mod tail;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::committer::Live;
+use crate::error::OpenError;
+use crate::frame::{HeaderFault, VERSION};
+use crate::handover::{Handover, Limits};
+use crate::identity;
+use crate::options::{Hole, Options, RESERVE_BYTES, Recovery};
+use crate::segment::{self, Segment};
+use crate::shared::{Parts, Shared};
+use crate::storage::{Lock, Storage};
+
+use survey::Survey;
+
+/// Opens a directory; see the module.
+pub(crate) fn open(
+    storage: Arc<dyn Storage>,
+    dir: &Path,
+    options: Options,
+) -> Result<(Shared, Option<Live>), OpenError> {
+    storage
+        .create_dir(dir)
+        .map_err(|source| failed("create", dir, source))?;
+    let lock = lock(storage.as_ref(), dir)?;
+    let surveys = survey_all(storage.as_ref(), dir)?;
+    let id = settle_identity(storage.as_ref(), dir, &options, &surveys)?;
+    let surveys = surveys
+        .into_iter()
+        .map(|survey| survey.owned_by(id))
+        .collect();
+    let found = Found::piece_together(surveys);
+    let (segments, live, recovery) = found.settle(storage.as_ref(), dir, id, &options)?;
+    report(dir, &recovery);
+    let limits = Limits {
+        queue_bytes: options.queue_bytes,
+        max_bytes: options.max_bytes,
+    };
+    let used = segments.iter().map(|segment| segment.bytes).sum();
+    let shared = Shared::new(Parts {
+        handover: Handover::new(limits, recovery.next, used),
+        storage,
+        dir: dir.to_owned(),
+        options,
+        id,
+        recovery,
+        segments,
+        lock,
+    });
+    Ok((shared, live))
+}
+
+/// A number nobody else has drawn. The standard library's hash keys come from the system's randomness, which is all that
+/// is wanted here, so no other source is named.
+pub(crate) fn draw() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// What the surveys say together.
+struct Found {
+    /// All but the last segment.
+    segments: VecDeque<Segment>,
+    last: Option<Survey>,
+    recovery: Recovery,
+}
+
+impl Found {
+    fn piece_together(mut surveys: Vec<Survey>) -> Found {
+        let oldest = surveys.first().map_or(1, |survey| survey.first);
+        let mut recovery = Recovery {
+            oldest,
+            next: oldest,
+            ..Recovery::default()
+        };
+        // A last segment without header and content was never used: its successor takes its name.
+        if surveys.last().is_some_and(Survey::is_void) {
+            let void = surveys.pop().expect("it has a last one");
+            recovery.cut_bytes += void.length;
+            recovery.next = recovery.next.max(void.first);
+        }
+        for survey in &surveys {
+            add_hole(&mut recovery.holes, recovery.next, survey.first);
+            for hole in survey.holes() {
+                add_hole(
+                    &mut recovery.holes,
+                    hole.from.max(recovery.next),
+                    hole.through + 1,
+                );
+            }
+            recovery.next = recovery.next.max(survey.next);
+            recovery.damaged_bytes += survey.damaged_bytes();
+        }
+        let last = surveys.pop();
+        let mut segments = VecDeque::with_capacity(surveys.len() + 2);
+        let ends: Vec<u64> = surveys
+            .iter()
+            .skip(1)
+            .chain(&last)
+            .map(|survey| survey.first)
+            .collect();
+        for (survey, next) in surveys.into_iter().zip(ends) {
+            recovery.damaged_bytes += survey.tail.end - survey.tail.start;
+            segments.push_back(survey.into_sealed(next));
+        }
+        if let Some(last) = &last {
+            add_hole(&mut recovery.holes, last.next, recovery.next);
+            recovery.cut_bytes += last.tail.end - last.tail.start;
+        }
+        Found {
+            segments,
+            last,
+            recovery,
+        }
+    }
+
+    /// Makes the last segment durable and ready to be written to.
+    fn settle(
+        mut self,
+        storage: &dyn Storage,
+        dir: &Path,
+        journal: [u8; 16],
+        options: &Options,
+    ) -> Result<(VecDeque<Segment>, Option<Live>, Recovery), OpenError> {
+        let mut live = None;
+        if let Some(last) = self.last {
+            let used: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
+            let mut wanted = options.effective_segment_bytes();
+            if options.max_bytes > 0 {
+                wanted = wanted.min((options.max_bytes + RESERVE_BYTES).saturating_sub(used));
+            }
+            let path = segment::path(dir, last.first);
+            let (segment, renewed) = tail::renew(storage, dir, journal, &last, wanted)
+                .map_err(|source| failed("recover", &path, source))?;
+            self.segments.push_back(Segment {
+                next: self.recovery.next,
+                ..segment
+            });
+            live = renewed;
+        }
+        Ok((self.segments, live, self.recovery))
+    }
+}
+
+fn lock(storage: &dyn Storage, dir: &Path) -> Result<Lock, OpenError> {
+    let path = dir.join("lock");
+    storage.lock(&path).map_err(|source| {
+        if source.kind() == io::ErrorKind::WouldBlock {
+            OpenError::Locked {
+                dir: dir.to_owned(),
+            }
+        } else {
+            failed("lock", &path, source)
+        }
+    })
+}
+
+fn survey_all(storage: &dyn Storage, dir: &Path) -> Result<Vec<Survey>, OpenError> {
+    let names = storage
+        .list(dir)
+        .map_err(|source| failed("list", dir, source))?;
+    for name in names.iter().filter(|name| segment::is_draft(name)) {
+        let path = dir.join(name);
+        storage
+            .remove(&path)
+            .map_err(|source| failed("remove", &path, source))?;
+    }
+    let mut firsts: Vec<u64> = names
+        .iter()
+        .filter_map(|name| segment::first_of(name))
+        .collect();
+    firsts.sort_unstable();
+    firsts
+        .into_iter()
+        .map(|first| Survey::of(storage, dir, first))
+        .collect()
+}
+
+/// The journal's id: from its file, else from its segments, else given or drawn; on file when this returns.
+fn settle_identity(
+    storage: &dyn Storage,
+    dir: &Path,
+    options: &Options,
+    surveys: &[Survey],
+) -> Result<[u8; 16], OpenError> {
+    let path = dir.join(identity::NAME);
+    let on_file = identity::read(storage, dir).map_err(|source| failed("read", &path, source))?;
+    match on_file {
+        Some(Ok(id)) => return Ok(id),
+        Some(Err(HeaderFault::Newer(found))) => {
+            return Err(OpenError::NewerVersion {
+                path,
+                found,
+                supported: VERSION,
+            });
+        }
+        Some(Err(HeaderFault::Damaged)) | None => {}
+    }
+    let in_segments = surveys.iter().find_map(Survey::journal);
+    let id = in_segments.or(options.id).unwrap_or_else(|| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&draw().to_le_bytes());
+        id[8..].copy_from_slice(&draw().to_le_bytes());
+        id
+    });
+    match identity::write(storage, dir, id) {
+        Err(error) if in_segments.is_some() => {
+            tracing::warn!(path = %path.display(), %error, "cannot restore the journal's identity, its segments still have it");
+        }
+        other => other.map_err(|source| failed("write", &path, source))?,
+    }
+    Ok(id)
+}
+
+/// Adds `from..end` where it is not empty, joined to the hole before it where they touch.
+fn add_hole(holes: &mut Vec<Hole>, from: u64, end: u64) {
+    if from >= end {
+        return;
+    }
+    match holes.last_mut() {
+        Some(last) if last.through + 1 >= from => last.through = last.through.max(end - 1),
+        _ => holes.push(Hole {
+            from,
+            through: end - 1,
+        }),
+    }
+}
+
+fn report(dir: &Path, recovery: &Recovery) {
+    let dir = dir.display();
+    if recovery.cut_bytes > 0 {
+        tracing::warn!(%dir, bytes = recovery.cut_bytes, next = recovery.next, "cut a torn tail from the journal");
+    }
+    for hole in &recovery.holes {
+        tracing::error!(%dir, from = hole.from, through = hole.through, "records of the journal cannot be read");
+    }
+}
+
+fn failed(doing: &'static str, path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,110 @@
+//! A journal through its front door, on the real disk: append, commit, read, release, reopen.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_journal::{AppendError, Disk, Item, Journal, OpenError, Options};
+
+fn open(dir: &Path, options: Options) -> (Journal, JoinHandle<()>) {
+    let (journal, committer) = Journal::open(Arc::new(Disk), dir, options).unwrap();
+    (journal, committer.spawn().unwrap())
+}
+
+fn read_all(journal: &Journal, from: u64) -> Vec<Item> {
+    let mut reader = journal.reader(from);
+    std::iter::from_fn(|| reader.next().unwrap()).collect()
+}
+
+fn record(number: u64, body: &[u8]) -> Item {
+    Item::Record {
+        number,
+        kind: 1,
+        body: Bytes::copy_from_slice(body),
+    }
+}
+
+#[tokio::test]
+async fn keeps_records_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, writer) = open(dir.path(), Options::default());
+    let id = journal.id();
+    assert_eq!(journal.append(1, &[b"on", b"e"]).await, Ok(1));
+    assert_eq!(journal.append(1, &[b"two"]).await, Ok(2));
+    assert_eq!(journal.committed(2).await, Ok(2));
+    let expected = vec![record(1, b"one"), record(2, b"two")];
+    assert_eq!(read_all(&journal, 1), expected);
+    journal.close();
+    writer.join().unwrap();
+    assert_eq!(journal.try_append(1, &[b"late"]), Err(AppendError::Closed));
+    assert_eq!(journal.committed(3).await, Err(AppendError::Closed));
+    drop(journal);
+
+    let (journal, writer) = open(dir.path(), Options::default());
+    assert_eq!(journal.id(), id);
+    assert_eq!((journal.recovery().oldest, journal.recovery().next), (1, 3));
+    assert_eq!(journal.append(1, &[b"three"]).await, Ok(3));
+    assert_eq!(journal.committed(3).await, Ok(3));
+    assert_eq!(read_all(&journal, 3), [record(3, b"three")]);
+    assert_eq!(read_all(&journal, 1)[..2], expected);
+    drop(journal);
+    writer.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_which_directory_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, writer) = open(dir.path(), Options::default());
+    let refused = Journal::open(Arc::new(Disk), dir.path(), Options::default()).unwrap_err();
+    assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+    assert!(refused.to_string().contains(dir.path().to_str().unwrap()));
+    drop(journal);
+    writer.join().unwrap();
+}
+
+#[tokio::test]
+async fn concurrent_appenders_share_syncs_and_keep_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        commit_interval: Duration::from_millis(20),
+        segment_bytes: 64 << 10,
+        ..Options::default()
+    };
+    let (journal, writer) = open(dir.path(), options);
+    let tasks: Vec<_> = (0..8_u8)
+        .map(|task| {
+            let journal = journal.clone();
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                for count in 0..50_u8 {
+                    let body = [task, count];
+                    let number = journal.append(2, &[&body, &[0; 500]]).await.unwrap();
+                    mine.push((number, body));
+                }
+                journal.committed(mine[49].0).await.unwrap();
+                mine
+            })
+        })
+        .collect();
+    let mut expected = Vec::new();
+    for task in tasks {
+        expected.extend(task.await.unwrap());
+    }
+    expected.sort_unstable();
+    let read: Vec<_> = read_all(&journal, 1)
+        .into_iter()
+        .map(|item| match item {
+            Item::Record { number, body, .. } => (number, [body[0], body[1]]),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(read, expected);
+    assert_eq!(read.last().unwrap().0, 400);
+    let stats = journal.stats();
+    assert!(stats.syncs < 400, "{stats:?}");
+    assert!(stats.segments > 2, "{stats:?}");
+    drop(journal);
+    writer.join().unwrap();
+}
