@@ -1,1 +1,10 @@
-//! stub
+//! Whole programs against each other: real processes on loopback, a sender of our own that
+//! keeps its own record, and a sink that misbehaves on request. In the order in which a test
+//! meets them.
+
+pub mod faulty;
+pub mod http;
+pub mod programs;
+pub mod sender;
+pub mod wait;
+pub mod world;

@@ -1,0 +1,51 @@
+# Weir: `make` lists the targets.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/weir/target
+export CARGO_TERM_COLOR ?= auto
+# The release of buf (a linter for .proto files) that npm installs for `make proto-lint`.
+BUF_VERSION := 1.75.0
+TOOLS := $(HOME)/.cache/weir/tools
+
+.PHONY: help demo run build test check fmt lint proto-lint deps bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## a sink, two agents, a SIGKILL, a SQL answer and the ledger; stops by itself
+	@echo "building weir-agent and weir-sink (the first build takes some minutes)"
+	@cargo build --workspace --bins
+	@$(CARGO_TARGET_DIR)/debug/weir-demo
+
+run: ## the same, and keeps running until Ctrl-C
+	@echo "building weir-agent and weir-sink (the first build takes some minutes)"
+	@cargo build --workspace --bins
+	@$(CARGO_TARGET_DIR)/debug/weir-demo --keep
+
+build: ## both programs, dev profile
+	cargo build --workspace --bins
+
+test: ## every test
+	cargo build --workspace --bins
+	cargo test --workspace
+
+check: fmt lint proto-lint deps test ## what CI runs: formatting, lints, licences, every test
+
+fmt: ## formatting is as rustfmt would have it
+	cargo fmt --all -- --check
+
+lint: ## clippy with warnings denied
+	cargo clippy --workspace --all-targets -- -D warnings
+
+proto-lint: ## the wire follows buf's STANDARD rules
+	@command -v npm >/dev/null || (apt-get update -q && apt-get install -qy npm)
+	@test -x $(TOOLS)/node_modules/.bin/buf || npm install --silent --no-fund --no-audit --prefix $(TOOLS) @bufbuild/buf@$(BUF_VERSION)
+	cd proto && $(TOOLS)/node_modules/.bin/buf lint
+
+deps: ## licences, sources and doubles of what we depend on, offline
+	cargo test -p weir-tests --test dependencies
+
+bench: ## the benches of every hot path
+	cargo bench -p weir-bench
+
+clean: ## remove what was built
+	cargo clean

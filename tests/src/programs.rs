@@ -1,0 +1,44 @@
+//! Where the two programs are, built if they are not.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Path of `weir-agent`, as built from this workspace.
+pub fn agent() -> PathBuf {
+    directory().join("weir-agent")
+}
+
+/// Path of `weir-sink`, as built from this workspace.
+pub fn sink() -> PathBuf {
+    directory().join("weir-sink")
+}
+
+/// The directory this very program stands in (less `deps/`), with both programs brought up to
+/// date once: a test never runs against a binary of yesterday.
+///
+/// # Panics
+/// When the programs do not build.
+fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let own = std::env::current_exe().expect("a program knows its own path");
+        let mut directory = own.parent().expect("a program stands in a directory");
+        if directory.ends_with("deps") {
+            directory = directory
+                .parent()
+                .expect("deps/ stands in a profile's directory");
+            build();
+        }
+        directory.to_path_buf()
+    })
+}
+
+fn build() {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--workspace", "--bins"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "weir-agent and weir-sink do not build");
+}

@@ -1,0 +1,237 @@
+//! A sender of our own: speaks `weir.v1` by hand and keeps its own record of what it sent, so
+//! that an expected set never comes from the table under test.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
+use weir_proto::batch::{self, Block, Column, Values};
+use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
+use weir_proto::v1::deliver_response::Response;
+use weir_proto::v1::record::Record as Kind;
+use weir_proto::v1::{
+    Batch, BatchHeader, DeliverRequest, DeliverResponse, Hello, Record, Series, Skip, Welcome,
+};
+
+/// No answer of a sink is waited for longer than this.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One stream as its sender knows it: numbers the batches and counts the readings.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Identity of the stream, 16 bytes.
+    pub id: Vec<u8>,
+    /// Name the stream's agent gives itself.
+    pub agent: String,
+    next_sequence: u64,
+    readings: u64,
+    defined: bool,
+}
+
+impl Stream {
+    /// A stream that has sent nothing yet; `tag` makes its id differ from others.
+    pub fn new(agent: &str, tag: u8) -> Self {
+        Self {
+            id: vec![tag; 16],
+            agent: agent.to_owned(),
+            next_sequence: 1,
+            readings: 0,
+            defined: false,
+        }
+    }
+
+    /// Sequence of the next record.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Readings in every record so far.
+    pub fn readings(&self) -> u64 {
+        self.readings
+    }
+
+    /// The next batch: one value per given time, of the one series `probe.value`.
+    pub fn batch(&mut self, times: &[i64], values: &[f64]) -> Batch {
+        let block = Block {
+            times: times.to_vec(),
+            columns: vec![Column {
+                series: 1,
+                values: Values::Numbers(values.to_vec()),
+                present: None,
+            }],
+        };
+        let encoded = batch::encode(&[block]);
+        let header = BatchHeader {
+            sequence: self.next_sequence,
+            readings_before: self.readings,
+            readings: encoded.readings,
+            encoding: encoded.encoding.into(),
+            crc: encoded.crc,
+            boot_id: vec![7; 16],
+            monotonic_start_ns: 1,
+            first_ns: encoded.first_ns,
+            last_ns: encoded.last_ns,
+            decoded_bytes: encoded.decoded_bytes,
+        };
+        self.next_sequence += 1;
+        self.readings += encoded.readings;
+        let series_defined = if self.defined {
+            Vec::new()
+        } else {
+            vec![probe_series(&self.agent)]
+        };
+        self.defined = true;
+        Batch {
+            header: Some(header),
+            series_defined,
+            payload: encoded.payload,
+        }
+    }
+
+    /// Gives up the next sequence without ever sending it: a loss the ledger must show.
+    pub fn lose(&mut self, readings: u64) -> u64 {
+        let lost = self.next_sequence;
+        self.next_sequence += 1;
+        self.readings += readings;
+        lost
+    }
+
+    /// Counts readings as produced that no record will ever carry: a loss the ledger must show.
+    pub fn forget(&mut self, readings: u64) {
+        self.readings += readings;
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            stream_id: self.id.clone(),
+            agent: self.agent.clone(),
+            software: "weir-tests".to_owned(),
+            boot_id: vec![7; 16],
+            oldest_sequence: 1,
+            next_sequence: self.next_sequence,
+            clock: None,
+            held_streams: vec![self.id.clone()],
+            protocol_min: 1,
+            protocol_max: 1,
+        }
+    }
+}
+
+/// The one series a [`Stream`] speaks of.
+fn probe_series(device: &str) -> Series {
+    Series {
+        r#ref: 1,
+        device: device.to_owned(),
+        metric: "probe.value".to_owned(),
+        unit: "1".to_owned(),
+        kind: weir_proto::v1::Kind::Gauge.into(),
+        source: "probe".to_owned(),
+        attributes: Default::default(),
+    }
+}
+
+/// A call of Deliver that has been welcomed.
+pub struct Call {
+    requests: mpsc::Sender<DeliverRequest>,
+    responses: Streaming<DeliverResponse>,
+    /// What the sink said first.
+    pub welcome: Welcome,
+}
+
+impl Call {
+    /// Connects, says Hello and waits for Welcome.
+    ///
+    /// # Errors
+    /// The status the sink ended the call with, or UNAVAILABLE when it cannot be reached.
+    pub async fn open(sink: SocketAddr, stream: &Stream) -> Result<Self, Status> {
+        let channel = Endpoint::from_shared(format!("http://{sink}"))
+            .expect("an address makes a valid URL")
+            .connect_timeout(Duration::from_secs(5))
+            .connect()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let (requests, waiting) = mpsc::channel(64);
+        let hello = DeliverRequest {
+            hello: Some(stream.hello()),
+            ..Default::default()
+        };
+        requests
+            .send(hello)
+            .await
+            .expect("the receiver is held below");
+        let mut responses = DeliveryServiceClient::new(channel)
+            .max_decoding_message_size(weir_proto::limits::MAX_MESSAGE_BYTES)
+            .deliver(ReceiverStream::new(waiting))
+            .await?
+            .into_inner();
+        let first = timed(responses.message()).await?;
+        let Some(Response::Welcome(welcome)) = first.and_then(|message| message.response) else {
+            return Err(Status::internal("the first answer is not a Welcome"));
+        };
+        Ok(Self {
+            requests,
+            responses,
+            welcome,
+        })
+    }
+
+    /// Sends records in one request.
+    pub async fn send(&mut self, records: Vec<Kind>) {
+        let records = records
+            .into_iter()
+            .map(|record| Record {
+                record: Some(record),
+            })
+            .collect();
+        let request = DeliverRequest {
+            records,
+            ..Default::default()
+        };
+        // A call the sink has ended says so at the next `answer`.
+        let _ = self.requests.send(request).await;
+    }
+
+    /// Sends one batch in a request of its own.
+    pub async fn batch(&mut self, batch: Batch) {
+        self.send(vec![Kind::Batch(batch)]).await;
+    }
+
+    /// Sends one Skip in a request of its own.
+    pub async fn skip(&mut self, skip: Skip) {
+        self.send(vec![Kind::Skip(skip)]).await;
+    }
+
+    /// The sink's next answer.
+    ///
+    /// # Errors
+    /// The status the sink ended the call with; OK when it ended without one.
+    pub async fn answer(&mut self) -> Result<Response, Status> {
+        timed(self.responses.message())
+            .await?
+            .and_then(|message| message.response)
+            .ok_or_else(|| Status::ok("the call has ended"))
+    }
+
+    /// Waits until everything through `sequence` is acknowledged.
+    ///
+    /// # Errors
+    /// The status the sink ended the call with.
+    pub async fn acked(&mut self, sequence: u64) -> Result<u64, Status> {
+        loop {
+            if let Response::Ack(ack) = self.answer().await?
+                && ack.durable_through >= sequence
+            {
+                return Ok(ack.durable_through);
+            }
+        }
+    }
+}
+
+async fn timed<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(LIMIT, answer)
+        .await
+        .map_err(|_| Status::deadline_exceeded("no answer within the test's limit"))?
+}
