@@ -9,7 +9,10 @@ use std::io::Write;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "weir-bench", about = "Load for a Weir sink, measured at the sender")]
+#[command(
+    name = "weir-bench",
+    about = "Load for a Weir sink, measured at the sender"
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,

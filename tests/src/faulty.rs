@@ -274,12 +274,10 @@ fn store(state: &mut State, stream: &[u8], sequence: u64, batch: &Batch) -> Resu
     for block in &blocks {
         for column in &block.columns {
             if let batch::Values::Numbers(values) = &column.values {
-                let present = block.times.iter().enumerate().filter(|(at, _)| {
-                    column
-                        .present
-                        .as_ref()
-                        .is_none_or(|present| present[*at])
-                });
+                let present =
+                    block.times.iter().enumerate().filter(|(at, _)| {
+                        column.present.as_ref().is_none_or(|present| present[*at])
+                    });
                 readings.extend(present.map(|(_, time)| *time).zip(values.iter().copied()));
             }
         }

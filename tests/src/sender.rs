@@ -9,8 +9,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 use weir_proto::batch::{self, Block, Column, Values};
-use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use weir_proto::v1::deliver_response::Response;
+use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use weir_proto::v1::record::Record as Kind;
 use weir_proto::v1::{
     Batch, BatchHeader, DeliverRequest, DeliverResponse, Hello, Record, Series, Skip, Welcome,

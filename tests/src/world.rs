@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -44,6 +45,8 @@ impl Process {
         let mut command = clean(program, prefix, variables, directory);
         let child = command
             .arg("run")
+            // Of its own group, so that a Ctrl-C meant for us does not reach it first.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

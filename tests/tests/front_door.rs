@@ -1,0 +1,23 @@
+//! The acceptance cases, through the front door: real processes, real sockets, real files.
+//! Expected sets come from the sender's own record.
+
+#[path = "front_door/configuration.rs"]
+mod configuration;
+#[path = "front_door/crash.rs"]
+mod crash;
+#[path = "front_door/delivery.rs"]
+mod delivery;
+#[path = "front_door/demo.rs"]
+mod demo;
+#[path = "front_door/ledger.rs"]
+mod ledger;
+#[path = "front_door/outage.rs"]
+mod outage;
+#[path = "front_door/queries.rs"]
+mod queries;
+#[path = "front_door/rate.rs"]
+mod rate;
+#[path = "front_door/sensors.rs"]
+mod sensors;
+#[path = "front_door/stored.rs"]
+mod stored;

@@ -1,0 +1,134 @@
+//! What an operator gets wrong: every fault in one report, named, with exit code 64.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use weir_tests::programs;
+use weir_tests::world::run_once;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn agent_reports_every_fault_at_once_and_ends_with_64() {
+    for command in ["validate", "run"] {
+        let output = run_once(
+            &programs::agent(),
+            &[command],
+            &[
+                ("WEIR_AGENT_SINK_URL", "not a url"),
+                ("WEIR_AGENT_SAMPLE_INTERVAL", "5 parsecs"),
+                ("WEIR_AGENT_BATCH_MAX_AGE", "\"5s\""),
+                ("WEIR_AGENT_SAMPEL_INTERVAL", "1s"),
+                ("WEIR_AGENT_SPOOL_OVERFLOW", "explode"),
+            ],
+        );
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let report = text(&output.stderr);
+        for named in [
+            "WEIR_AGENT_SINK_URL",
+            "WEIR_AGENT_SAMPLE_INTERVAL",
+            "WEIR_AGENT_BATCH_MAX_AGE",
+            "quotes",
+            "WEIR_AGENT_SAMPEL_INTERVAL",
+            "WEIR_AGENT_SPOOL_OVERFLOW",
+            "drop_oldest",
+        ] {
+            assert!(
+                report.contains(named),
+                "{command} does not say {named}:\n{report}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sink_reports_every_fault_at_once_and_ends_with_64() {
+    let output = run_once(
+        &programs::sink(),
+        &["run"],
+        &[
+            ("WEIR_SINK_GRPC_LISTEN", "localhost"),
+            ("WEIR_SINK_STORE_FLUSH_INTERVAL", "soon"),
+            ("WEIR_SINK_LOG_URL", "kafka://broker"),
+            ("WEIR_SINK_STORE_FLUSH_ROW", "10"),
+        ],
+    );
+    assert_eq!(output.status.code(), Some(64));
+    let report = text(&output.stderr);
+    for named in [
+        "WEIR_SINK_GRPC_LISTEN",
+        "WEIR_SINK_STORE_FLUSH_INTERVAL",
+        "WEIR_SINK_LOG_URL",
+        "kafka",
+        "WEIR_SINK_STORE_FLUSH_ROW",
+        "did you mean WEIR_SINK_STORE_FLUSH_ROWS",
+    ] {
+        assert!(report.contains(named), "does not say {named}:\n{report}");
+    }
+}
+
+#[test]
+fn unknown_keys_of_a_file_are_faults_with_a_suggestion() {
+    let place = tempfile::tempdir().expect("a directory");
+    let config = place.path().join("agent.toml");
+    std::fs::write(&config, "[sample]\nintervall = \"1s\"\n").expect("a config file");
+    let config = config.display().to_string();
+    let output = run_once(
+        &programs::agent(),
+        &["validate"],
+        &[("WEIR_AGENT_CONFIG", &config)],
+    );
+    assert_eq!(output.status.code(), Some(64));
+    let report = text(&output.stderr);
+    assert!(report.contains("sample.intervall"), "{report}");
+    assert!(
+        report.contains("sample.interval?") || report.contains("did you mean"),
+        "{report}"
+    );
+}
+
+#[test]
+fn defaults_are_valid() {
+    for program in [programs::agent(), programs::sink()] {
+        let output = run_once(&program, &["validate"], &[]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+}
+
+/// Variables named in a text, commented out or not.
+fn variables(text: &str, prefix: &str) -> BTreeSet<String> {
+    text.lines()
+        .map(|line| line.trim_start_matches(['#', ' ']))
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .filter(|name| {
+            name.starts_with(prefix)
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// `.env.example` names exactly what the programs read, with the defaults they have.
+#[test]
+fn env_example_equals_what_the_programs_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env.example");
+    let example = std::fs::read_to_string(path).expect(".env.example");
+    for (program, prefix) in [
+        (programs::agent(), "WEIR_AGENT_"),
+        (programs::sink(), "WEIR_SINK_"),
+    ] {
+        let output = run_once(&program, &["config", "--env"], &[]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let printed = text(&output.stdout);
+        let read = variables(&printed, prefix);
+        assert!(read.len() > 8, "{printed}");
+        assert_eq!(variables(&example, prefix), read);
+        for line in printed.lines().filter(|line| line.contains('=')) {
+            assert!(example.contains(line), "differs in .env.example: {line}");
+        }
+    }
+}

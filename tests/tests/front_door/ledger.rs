@@ -1,0 +1,113 @@
+//! The ledger shows a loss, exactly: a test that injects one.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use weir_tests::sender::{Call, Stream};
+use weir_tests::wait::until;
+use weir_tests::world::Sink;
+
+use crate::stored::LIMIT;
+
+/// Nanoseconds of the readings sent here.
+const BASE: i64 = 1_700_000_000_000_000_000;
+
+async fn stream_of(sink: &Sink, agent: &str) -> Value {
+    sink.ledger()
+        .await
+        .into_iter()
+        .find(|stream| stream["agent"] == agent)
+        .unwrap_or_else(|| panic!("no stream of {agent}"))
+}
+
+/// Readings that a sender counted and no batch carried are unexplained, to the reading.
+#[tokio::test]
+async fn readings_no_batch_carried_are_unexplained() {
+    let place = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(place.path(), &[]).await;
+    let mut stream = Stream::new("forgetful", 1);
+    let mut call = Call::open(sink.grpc, &stream).await.expect("welcome");
+    call.batch(stream.batch(&[BASE, BASE + 1], &[1.0, 2.0]))
+        .await;
+    stream.forget(5);
+    call.batch(stream.batch(&[BASE + 2], &[3.0])).await;
+    call.acked(2).await.expect("acks");
+
+    until("the fold to count them", LIMIT, || async {
+        (stream_of(&sink, "forgetful").await["unexplained"] == 5).then_some(())
+    })
+    .await;
+    let ledger = stream_of(&sink, "forgetful").await;
+    assert_eq!(ledger["produced"], 8, "{ledger}");
+    assert_eq!(ledger["stored"], 3, "{ledger}");
+}
+
+/// A damaged frame in the sink's journal costs exactly its readings, the rest flows, and the
+/// ledger says how many are missing.
+#[tokio::test]
+async fn damage_in_the_sinks_journal_is_unexplained_to_the_reading() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mut sink = Sink::start(place.path(), &[("STORE_FLUSH_INTERVAL", "1h")]).await;
+    let mut stream = Stream::new("damaged", 2);
+    let mut call = Call::open(sink.grpc, &stream).await.expect("welcome");
+    let mut marked = Vec::new();
+    for batch in 0..6_i64 {
+        // Values without a pattern, so that the payload of one batch can be found on disk.
+        let values: Vec<f64> = (0..50)
+            .map(|step| {
+                f64::from_bits(0x4000_0000_0000_0000 + (batch * 7919 + step * 104_729) as u64)
+            })
+            .collect();
+        let times: Vec<i64> = (0..50).map(|step| BASE + batch * 100 + step).collect();
+        let batch = stream.batch(&times, &values);
+        marked.push(batch.payload.clone());
+        call.batch(batch).await;
+    }
+    call.acked(6).await.expect("acks");
+    sink.kill();
+    let journal = sink.data().join("log");
+    assert!(
+        flip_inside(&journal, &marked[2]),
+        "the third batch is not in the journal below {}",
+        journal.display()
+    );
+    sink.restart().await;
+
+    until("the fold to reach the end", LIMIT, || async {
+        let ledger = stream_of(&sink, "damaged").await;
+        (ledger["stored"] == 250 && ledger["pending_fold"] == 0).then_some(())
+    })
+    .await;
+    let ledger = stream_of(&sink, "damaged").await;
+    assert_eq!(ledger["produced"], 300, "{ledger}");
+    assert_eq!(ledger["unexplained"], 50, "{ledger}");
+    let again = Call::open(sink.grpc, &stream).await.expect("welcome");
+    assert_eq!(again.welcome.durable_through, 6, "what follows was kept");
+}
+
+/// Flips one bit in the middle of the first occurrence of `bytes` in any file below.
+fn flip_inside(directory: &Path, bytes: &[u8]) -> bool {
+    for path in files(directory) {
+        let mut content = std::fs::read(&path).expect("a readable segment");
+        let found = content.windows(bytes.len()).position(|part| part == bytes);
+        if let Some(at) = found {
+            content[at + bytes.len() / 2] ^= 0x10;
+            std::fs::write(&path, content).expect("a writable segment");
+            return true;
+        }
+    }
+    false
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
