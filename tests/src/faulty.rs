@@ -61,7 +61,15 @@ impl Seen {
 struct State {
     plan: Plan,
     seen: Seen,
-    durable: BTreeMap<Vec<u8>, (u64, u32)>,
+    durable: BTreeMap<Vec<u8>, Durable>,
+}
+
+/// How far one stream has come.
+#[derive(Clone, Copy, Default)]
+struct Durable {
+    through: u64,
+    crc: u32,
+    readings: u64,
 }
 
 /// A running faulty sink; it ends with this value.
@@ -166,14 +174,15 @@ async fn serve(
     while let Some(request) = requests.next().await {
         let request = request?;
         if let Some(first) = request.hello {
-            let (durable_through, durable_crc) = lock(&state)
+            let durable = lock(&state)
                 .durable
                 .get(&first.stream_id)
                 .copied()
                 .unwrap_or_default();
             let welcome = Welcome {
-                durable_through,
-                durable_crc,
+                durable_through: durable.through,
+                durable_crc: durable.crc,
+                readings_through: durable.readings,
                 window_bytes: WINDOW_BYTES,
                 max_batch_bytes: 1 << 20,
                 protocol: 1,
@@ -195,7 +204,7 @@ async fn serve(
         let durable_through = lock(&state)
             .durable
             .get(stream)
-            .map_or(0, |durable| durable.0);
+            .map_or(0, |durable| durable.through);
         let ack = Ack {
             durable_through,
             window_bytes: WINDOW_BYTES,
@@ -242,7 +251,13 @@ fn accept(
                     *discard_after = None;
                 }
                 let durable = state.durable.entry(stream.to_vec()).or_default();
-                *durable = ((*durable).0.max(skip.through), 0);
+                if skip.through > durable.through {
+                    *durable = Durable {
+                        through: skip.through,
+                        crc: 0,
+                        readings: skip.readings_before + skip.readings,
+                    };
+                }
                 state.seen.skips.push(skip);
             }
             Some(Kind::Definitions(_) | Kind::Close(_)) | None => {}
@@ -253,12 +268,12 @@ fn accept(
 
 fn store(state: &mut State, stream: &[u8], sequence: u64, batch: &Batch) -> Result<(), Status> {
     let durable = state.durable.entry(stream.to_vec()).or_default();
-    if sequence <= durable.0 {
+    if sequence <= durable.through {
         state.seen.doubled += 1;
         return Ok(());
     }
-    if sequence != durable.0 + 1 {
-        let expected = durable.0 + 1;
+    if sequence != durable.through + 1 {
+        let expected = durable.through + 1;
         return Err(Status::failed_precondition(format!(
             "expected sequence {expected}, got {sequence}"
         )));
@@ -267,7 +282,11 @@ fn store(state: &mut State, stream: &[u8], sequence: u64, batch: &Batch) -> Resu
         .header
         .as_ref()
         .ok_or_else(|| Status::invalid_argument("no header"))?;
-    *durable = (sequence, header.crc);
+    *durable = Durable {
+        through: sequence,
+        crc: header.crc,
+        readings: header.readings_before + header.readings,
+    };
     let blocks = batch::decode(header, &batch.payload)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let mut readings = Vec::new();
