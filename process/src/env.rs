@@ -77,14 +77,31 @@ fn fault(path: &Path, text: &str, error: dotenvy::Error) -> DotenvError {
     let path = path.to_path_buf();
     match error {
         dotenvy::Error::Io(source) => DotenvError::Unreadable { path, source },
-        dotenvy::Error::LineParse(bad, _) => {
-            let bad = bad.lines().next().unwrap_or_default().trim();
-            let before = text.lines().take_while(|line| line.trim() != bad).count();
-            let line = (before + 1).min(text.lines().count().max(1));
-            DotenvError::Malformed { path, line }
-        }
-        _ => DotenvError::Malformed { path, line: 1 },
+        _ => DotenvError::Malformed {
+            path,
+            line: malformed_line(text),
+        },
     }
+}
+
+/// The line where the first entry begins that cannot be read. The parser tells the text of an entry but not its place,
+/// and a value in quotes may span lines: so the shortest beginning of the file is looked for that fails at that entry.
+fn malformed_line(text: &str) -> usize {
+    let good_entries = |text: &str| {
+        let mut items = dotenvy::from_read_iter(text.as_bytes());
+        let good = items.by_ref().take_while(Result::is_ok).count();
+        let all = dotenvy::from_read_iter(text.as_bytes()).count();
+        (good, good == all)
+    };
+    let (good, _) = good_entries(text);
+    let mut end = 0;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        end += line.len();
+        if good_entries(&text[..end]) == (good, false) {
+            return index + 1;
+        }
+    }
+    1
 }
 
 impl Environment {
@@ -174,6 +191,12 @@ mod tests {
     fn names_the_line_where_an_open_quote_begins() {
         let error = check("A=1\nB=\"open\nC=3\n").unwrap_err();
         assert!(error.to_string().contains(".env line 2:"), "{error}");
+    }
+
+    #[test]
+    fn counts_lines_across_values_that_span_them() {
+        let error = check("# x y\nA=\"one\ntwo\"\nB=x y\nC=1\n").unwrap_err();
+        assert!(error.to_string().contains(".env line 4:"), "{error}");
     }
 
     #[test]

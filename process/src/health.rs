@@ -171,8 +171,8 @@ mod tests {
 
     fn health() -> (Arc<ManualClock>, Health) {
         let clock = Arc::new(ManualClock::new(0));
-        let shared: Arc<dyn Clock> = clock.clone();
-        (clock, Health::new(shared))
+        let health = Health::new(Arc::<ManualClock>::clone(&clock));
+        (clock, health)
     }
 
     fn reasons(health: &Health) -> Vec<(&'static str, String)> {

@@ -146,3 +146,70 @@ pub(super) fn hide_userinfo(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_take_units_and_fractions_and_no_calendar() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2days"), Ok(Duration::from_secs(172_800)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for text in ["5", "5 parsecs", "1M", "2 months", "1y", "-1s", "s", "1e3s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_take_binary_and_decimal_units_and_never_overflow() {
+        assert_eq!(bytes("65536"), Ok(65_536));
+        assert_eq!(bytes("64KiB"), Ok(65_536));
+        assert_eq!(bytes("64 kib"), Ok(65_536));
+        assert_eq!(bytes("4MB"), Ok(4_000_000));
+        assert_eq!(bytes("1.5GiB"), Ok(3 << 29));
+        assert_eq!(bytes("18446744073709551615"), Ok(u64::MAX));
+        for text in [
+            "",
+            "4M",
+            "KiB",
+            "1.5",
+            "1..5MiB",
+            "99999999TiB",
+            "-1",
+            "1 2",
+        ] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_and_rates_refuse_what_they_cannot_hold() {
+        assert_eq!(count("1_000"), Ok(1000));
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for text in ["1.5", "-1", "1e3", "_"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+        for text in ["inf", "NaN", "-0.1", "fast"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_need_a_scheme_and_faults_hide_passwords() {
+        assert!(url("http://sink:4317").is_ok());
+        assert!(url("localhost:4317").is_err());
+        let message = url("http://user:hunter2@:bad/").unwrap_err();
+        assert!(!message.contains("hunter2"), "{message}");
+        assert_eq!(hide_userinfo("http://a/@b"), "http://a/@b");
+    }
+
+    #[test]
+    fn choices_are_listed_in_words() {
+        assert_eq!(choice("Block", &["block", "drop"]), Ok("block"));
+        let message = choice("x", &["a", "b", "c"]).unwrap_err();
+        assert_eq!(message, "\"x\" is not a choice: write a, b or c");
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -138,13 +138,17 @@ async fn whole(
     if let Some(peer) = peer {
         parts.extensions.insert(peer);
     }
+    let too_large = || {
+        let message = format!("the body is larger than {} bytes\n", limits.body_bytes);
+        closing(text(StatusCode::PAYLOAD_TOO_LARGE, message))
+    };
+    if body.size_hint().lower() > limits.body_bytes as u64 {
+        return Err(too_large());
+    }
     let body = Limited::new(body, limits.body_bytes).collect();
     match tokio::time::timeout(limits.body_time, body).await {
         Ok(Ok(body)) => Ok(Request::from_parts(parts, body.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(closing(text(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is larger than {} bytes\n", limits.body_bytes),
-        ))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(closing(text(
             StatusCode::BAD_REQUEST,
             "the body ended early\n",
