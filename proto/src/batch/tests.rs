@@ -1,9 +1,10 @@
 //! The codec held against itself; beside this file against the generated messages
-//! (`against_generated`) and against what others may send (`hostile`).
+//! (`against_generated`) and against what others may send (`hostile`, `structure`).
 
 mod against_generated;
 mod hostile;
 mod strategies;
+mod structure;
 
 use proptest::prelude::*;
 
