@@ -162,4 +162,77 @@ impl Throttle {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::config::{Group, Sources, Table};
+
+    static TABLE: Table = Table {
+        prefix: "WEIR_TEST",
+        groups: &[Group {
+            title: "Logging",
+            keys: &KEYS,
+        }],
+        sections: &[],
+    };
+
+    fn read(pairs: &[(&str, &str)]) -> (Logging, String) {
+        let sources = Sources {
+            environment: pairs.iter().copied().collect(),
+            ..Sources::default()
+        };
+        let mut reader = Reader::new(&TABLE, &sources);
+        let logging = Logging::read(&mut reader, &sources.environment);
+        let faults = reader.finish().err().map(|faults| faults.to_string());
+        (logging, faults.unwrap_or_default())
+    }
+
+    #[test]
+    fn the_table_of_keys_has_no_mistakes() {
+        assert_eq!(TABLE.mistakes(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn defaults_to_text_at_info_with_colour() {
+        let (logging, faults) = read(&[]);
+        assert_eq!(faults, "");
+        assert_eq!(logging.format, Format::Text);
+        assert_eq!(logging.filter, "info");
+        assert!(logging.color);
+    }
+
+    #[test]
+    fn rust_log_wins_and_no_color_is_honoured() {
+        let (logging, faults) = read(&[
+            ("WEIR_TEST_LOG_LEVEL", "warn"),
+            ("RUST_LOG", "debug,hyper=warn"),
+            ("NO_COLOR", "1"),
+            ("WEIR_TEST_LOG_FORMAT", "json"),
+        ]);
+        assert_eq!(faults, "");
+        assert_eq!(logging.filter, "debug,hyper=warn");
+        assert!(!logging.color);
+        assert_eq!(logging.format, Format::Json);
+    }
+
+    #[test]
+    fn a_misspelt_level_is_a_fault_and_not_a_part_name() {
+        let (_, faults) = read(&[("WEIR_TEST_LOG_LEVEL", "inof")]);
+        assert!(
+            faults.starts_with("WEIR_TEST_LOG_LEVEL: cannot read \"inof\" as a log level"),
+            "{faults}"
+        );
+        let (_, faults) = read(&[("RUST_LOG", "loud")]);
+        assert!(faults.starts_with("RUST_LOG: cannot read"), "{faults}");
+    }
+
+    #[test]
+    fn a_throttle_passes_one_line_per_interval_and_counts_the_rest() {
+        let throttle = Throttle::new(Duration::from_secs(10));
+        let second = 1_000_000_000;
+        assert_eq!(throttle.permit(0), Some(0));
+        assert_eq!(throttle.permit(second), None);
+        assert_eq!(throttle.permit(9 * second), None);
+        assert_eq!(throttle.permit(10 * second), Some(2));
+        assert_eq!(throttle.permit(11 * second), None);
+    }
+}

@@ -182,13 +182,12 @@ impl Drop for Running {
         let mut state = self.inner.lock();
         let name = state.names.remove(&self.id).unwrap_or_default();
         self.inner.count.send_replace(state.names.len());
-        if !std::thread::panicking() {
-            return;
+        if std::thread::panicking() {
+            tracing::error!(task = %name, "a task panicked: stopping");
+            state.panicked.push(name);
+            drop(state);
+            self.inner.token.cancel();
         }
-        state.panicked.push(name.clone());
-        drop(state);
-        tracing::error!(task = %name, "a task panicked: stopping");
-        self.inner.token.cancel();
     }
 }
 

@@ -6,3 +6,12 @@
 
 pub mod envelope;
 pub mod model;
+
+pub mod audit;
+pub mod catalog;
+mod compaction;
+pub mod fold;
+pub mod maintenance;
+mod retention;
+pub mod store;
+pub mod writer;

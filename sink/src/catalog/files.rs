@@ -1,0 +1,189 @@
+//! The list of files: what is live, what replaces what, what may be deleted, what is an
+//! orphan.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::sqlite::{Catalog, insert_file, int, uint};
+use super::{CatalogError, DataFile};
+
+/// The two sums of an audit that the catalog knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) tenant: String,
+    pub(crate) stored: u64,
+    pub(crate) expired: u64,
+}
+
+impl Catalog {
+    /// Files that queries read, in order of path.
+    pub async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError> {
+        let rows = sqlx::query(LIVE).fetch_all(self.pool()).await?;
+        rows.iter().map(read_file).collect()
+    }
+
+    /// Puts one merged file in the place of its inputs, only if all of them are still live.
+    pub(crate) async fn replace_files(
+        &self,
+        inputs: &[DataFile],
+        output: &DataFile,
+        now_ns: i64,
+    ) -> Result<(), CatalogError> {
+        let mut transaction = self.write().await?;
+        for input in inputs {
+            if !remove_file(&mut transaction, &input.path, now_ns).await? {
+                return Err(CatalogError::NotLive(input.path.clone()));
+            }
+        }
+        insert_file(&mut transaction, output, now_ns).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Takes files out of sight for good and counts their rows as expired. Files that are no
+    /// longer live are left alone. Answers those that were taken.
+    pub(crate) async fn expire_files(
+        &self,
+        files: &[DataFile],
+        now_ns: i64,
+    ) -> Result<Vec<DataFile>, CatalogError> {
+        let mut transaction = self.write().await?;
+        let mut taken = Vec::new();
+        for file in files {
+            if !remove_file(&mut transaction, &file.path, now_ns).await? {
+                continue;
+            }
+            sqlx::query(
+                "INSERT INTO expired (tenant, readings) VALUES (?, ?)
+                 ON CONFLICT (tenant) DO UPDATE SET readings = readings + excluded.readings",
+            )
+            .bind(&*file.tenant)
+            .bind(int(file.rows))
+            .execute(&mut *transaction)
+            .await?;
+            taken.push(file.clone());
+        }
+        transaction.commit().await?;
+        Ok(taken)
+    }
+
+    /// Paths of files that have been out of sight since before `before_ns`.
+    pub(crate) async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError> {
+        let rows = sqlx::query("SELECT path FROM files WHERE removed_at_ns < ?")
+            .bind(before_ns)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Forgets removed files whose objects are gone.
+    pub(crate) async fn forget_files(&self, paths: &[String]) -> Result<(), CatalogError> {
+        let mut transaction = self.write().await?;
+        for path in paths {
+            sqlx::query("DELETE FROM files WHERE path = ? AND removed_at_ns IS NOT NULL")
+                .bind(path)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Objects whose writer lost its lease and had time enough to notice.
+    pub(crate) async fn orphans(
+        &self,
+        lease_epoch: i64,
+        now_ns: i64,
+    ) -> Result<Vec<String>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT path FROM intents WHERE lease_epoch < ? AND expires_ns <= ?
+                 AND path NOT IN (SELECT path FROM files)",
+        )
+        .bind(lease_epoch)
+        .bind(now_ns)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Ends intents whose objects are known to be gone.
+    pub(crate) async fn forget_intents(&self, paths: &[String]) -> Result<(), CatalogError> {
+        let mut transaction = self.write().await?;
+        for path in paths {
+            sqlx::query("DELETE FROM intents WHERE path = ?")
+                .bind(path)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Every path the catalog has a row for, live or not, intended or not.
+    pub(crate) async fn known_paths(
+        &self,
+    ) -> Result<std::collections::HashSet<String>, CatalogError> {
+        let rows = sqlx::query("SELECT path FROM files UNION SELECT path FROM intents")
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// What an audit compares, as of one moment: per tenant the rows its streams stored and
+    /// those that expired, and all live files.
+    pub(crate) async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError> {
+        let mut transaction = self.pool().begin().await?;
+        let rows = sqlx::query(
+            "SELECT s.tenant, SUM(s.stored), COALESCE(MAX(e.readings), 0)
+             FROM streams s LEFT JOIN expired e ON e.tenant = s.tenant
+             GROUP BY s.tenant ORDER BY s.tenant",
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let read = |row: &SqliteRow| -> Result<Sums, CatalogError> {
+            Ok(Sums {
+                tenant: row.try_get(0)?,
+                stored: uint(row.try_get(1)?),
+                expired: uint(row.try_get(2)?),
+            })
+        };
+        let sums = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let rows = sqlx::query(LIVE).fetch_all(&mut *transaction).await?;
+        let files = rows.iter().map(read_file).collect::<Result<_, _>>()?;
+        transaction.commit().await?;
+        Ok((sums, files))
+    }
+}
+
+const LIVE: &str = "SELECT path, tenant, date, bytes, rows, min_ns, max_ns, max_received_ns,
+    from_position, through FROM files WHERE removed_at_ns IS NULL ORDER BY path";
+
+async fn remove_file(
+    transaction: &mut Transaction<'static, Sqlite>,
+    path: &str,
+    now_ns: i64,
+) -> Result<bool, CatalogError> {
+    let changed =
+        sqlx::query("UPDATE files SET removed_at_ns = ? WHERE path = ? AND removed_at_ns IS NULL")
+            .bind(now_ns)
+            .bind(path)
+            .execute(&mut **transaction)
+            .await?
+            .rows_affected();
+    Ok(changed == 1)
+}
+
+fn read_file(row: &SqliteRow) -> Result<DataFile, CatalogError> {
+    Ok(DataFile {
+        path: row.try_get(0)?,
+        tenant: row.try_get::<String, _>(1)?.into(),
+        date: row.try_get(2)?,
+        bytes: uint(row.try_get(3)?),
+        rows: uint(row.try_get(4)?),
+        min_ns: row.try_get(5)?,
+        max_ns: row.try_get(6)?,
+        max_received_ns: row.try_get(7)?,
+        from: uint(row.try_get(8)?),
+        through: uint(row.try_get(9)?),
+    })
+}

@@ -1,0 +1,258 @@
+//! Reading the catalog: what a restart begins with, and what operators ask for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use prost::Message;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use weir_proto::v1;
+
+use crate::model::{StreamId, StreamKey};
+
+use super::sqlite::{Catalog, int, uint};
+use super::{CatalogError, DeadLetter, JournalLoss, Loaded, PARTITION, SeriesKey, StreamLedger};
+
+impl Catalog {
+    /// Everything the fold needs to go on from the committed position.
+    pub async fn load(&self) -> Result<Loaded, CatalogError> {
+        let snapshot = sqlx::query("SELECT format, body FROM snapshots WHERE part = ?")
+            .bind(PARTITION)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(Loaded {
+            streams: self.numbered_streams().await?,
+            series: self.series().await?,
+            definitions: self.definitions().await?,
+            snapshot: match snapshot {
+                Some(row) => Some((row.try_get(0)?, row.try_get(1)?)),
+                None => None,
+            },
+            files: self.live_files().await?,
+        })
+    }
+
+    /// Every stream at the committed position.
+    pub async fn streams(&self) -> Result<Vec<StreamLedger>, CatalogError> {
+        Ok(self
+            .numbered_streams()
+            .await?
+            .into_iter()
+            .map(|(_, stream)| stream)
+            .collect())
+    }
+
+    /// What the refs of one stream mean at the committed position, in order of ref.
+    pub async fn series_of(&self, stream: &StreamKey) -> Result<Vec<v1::Series>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT d.ref, s.device, s.metric, s.unit, s.kind, s.source, s.attributes
+             FROM streams t JOIN stream_series d ON d.stream = t.id JOIN series s ON s.id = d.series
+             WHERE t.tenant = ? AND t.stream_id = ? ORDER BY d.ref",
+        )
+        .bind(&*stream.tenant)
+        .bind(&stream.id.0[..])
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(read_definition).collect()
+    }
+
+    async fn numbered_streams(&self) -> Result<Vec<(u32, StreamLedger)>, CatalogError> {
+        let mut drops: HashMap<u32, BTreeMap<String, u64>> = HashMap::new();
+        for row in sqlx::query("SELECT stream, reason, readings FROM drops")
+            .fetch_all(self.pool())
+            .await?
+        {
+            drops
+                .entry(number(row.try_get(0)?))
+                .or_default()
+                .insert(row.try_get(1)?, uint(row.try_get(2)?));
+        }
+        let rows = sqlx::query(
+            "SELECT id, tenant, stream_id, agent, watermark, last_crc, readings_through, stored,
+               duplicates, closed, report, report_at_ns, first_seen_ns, last_seen_ns,
+               clock_offset_ns FROM streams ORDER BY id",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut streams = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (id, mut stream) = read_stream(row)?;
+            stream.dropped = drops.remove(&id).unwrap_or_default();
+            streams.push((id, stream));
+        }
+        Ok(streams)
+    }
+
+    async fn series(&self) -> Result<Vec<(u32, SeriesKey)>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT id, tenant, agent, device, metric, attributes, unit, kind, source
+             FROM series ORDER BY id",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let text = |i: usize| row.try_get::<String, _>(i).map(Arc::from);
+                Ok((
+                    number(row.try_get(0)?),
+                    SeriesKey {
+                        tenant: text(1)?,
+                        agent: text(2)?,
+                        device: text(3)?,
+                        metric: text(4)?,
+                        attributes: text(5)?,
+                        unit: text(6)?,
+                        kind: text(7)?,
+                        source: text(8)?,
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    async fn definitions(&self) -> Result<Vec<(u32, u32, u32)>, CatalogError> {
+        let rows = sqlx::query("SELECT stream, ref, series FROM stream_series")
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    number(row.try_get(0)?),
+                    number(row.try_get(1)?),
+                    number(row.try_get(2)?),
+                ))
+            })
+            .collect()
+    }
+
+    /// Records set aside, newest last, at most `limit`.
+    pub async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT journal_id, number, tenant, stream_id, sequence, readings, error, body
+             FROM dead_letters ORDER BY journal_id, number LIMIT ?",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(DeadLetter {
+                    journal_id: sixteen("dead_letters", row.try_get(0)?)?,
+                    number: uint(row.try_get(1)?),
+                    tenant: row.try_get(2)?,
+                    stream_id: row.try_get(3)?,
+                    sequence: uint(row.try_get(4)?),
+                    readings: uint(row.try_get(5)?),
+                    error: row.try_get(6)?,
+                    body: row.try_get::<Vec<u8>, _>(7)?.into(),
+                })
+            })
+            .collect()
+    }
+
+    /// Ranges of the journal that could not be folded.
+    pub async fn journal_losses(&self) -> Result<Vec<JournalLoss>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT journal_id, from_number, through, reason FROM journal_losses
+             ORDER BY journal_id, from_number",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(JournalLoss {
+                    journal_id: sixteen("journal_losses", row.try_get(0)?)?,
+                    from: uint(row.try_get(1)?),
+                    through: uint(row.try_get(2)?),
+                    reason: row.try_get(3)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Declares that records of `journal_id` through `through` will never be folded, so that a
+    /// fold that found them missing can go on behind them. For the operator's recovery only.
+    pub async fn give_up(&self, journal_id: [u8; 16], through: u64) -> Result<(), CatalogError> {
+        let mut transaction = self.write().await?;
+        sqlx::query(
+            "INSERT OR REPLACE INTO journal_losses (journal_id, from_number, through, reason)
+             SELECT journal_id, position + 1, ?, 'given_up' FROM positions
+             WHERE part = ? AND journal_id = ? AND position < ?",
+        )
+        .bind(int(through))
+        .bind(PARTITION)
+        .bind(&journal_id[..])
+        .bind(int(through))
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "UPDATE positions SET position = ? WHERE part = ? AND journal_id = ? AND position < ?",
+        )
+        .bind(int(through))
+        .bind(PARTITION)
+        .bind(&journal_id[..])
+        .bind(int(through))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Our own small numbers; a damaged one cannot index anything.
+fn number(n: i64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn sixteen(table: &'static str, bytes: Vec<u8>) -> Result<[u8; 16], CatalogError> {
+    bytes.try_into().map_err(|_| CatalogError::Damaged {
+        table,
+        what: "an id is not 16 bytes".into(),
+    })
+}
+
+fn read_stream(row: &SqliteRow) -> Result<(u32, StreamLedger), CatalogError> {
+    let report: Option<Vec<u8>> = row.try_get(10)?;
+    let report = report
+        .map(|bytes| v1::Report::decode(&bytes[..]))
+        .transpose();
+    let stream = StreamLedger {
+        tenant: row.try_get::<String, _>(1)?.into(),
+        stream_id: StreamId(sixteen("streams", row.try_get(2)?)?),
+        agent: row.try_get::<String, _>(3)?.into(),
+        watermark: uint(row.try_get(4)?),
+        last_crc: number(row.try_get(5)?),
+        readings_through: uint(row.try_get(6)?),
+        stored: uint(row.try_get(7)?),
+        dropped: BTreeMap::new(),
+        duplicates: uint(row.try_get(8)?),
+        closed: row.try_get(9)?,
+        report: report.map_err(|e| CatalogError::Damaged {
+            table: "streams",
+            what: format!("report: {e}"),
+        })?,
+        report_at_ns: row.try_get(11)?,
+        first_seen_ns: row.try_get(12)?,
+        last_seen_ns: row.try_get(13)?,
+        clock_offset_ns: row.try_get(14)?,
+    };
+    Ok((number(row.try_get(0)?), stream))
+}
+
+fn read_definition(row: &SqliteRow) -> Result<v1::Series, CatalogError> {
+    let kind: String = row.try_get(4)?;
+    let attributes: String = row.try_get(6)?;
+    let attributes = serde_json::from_str(&attributes).map_err(|e| CatalogError::Damaged {
+        table: "series",
+        what: format!("attributes: {e}"),
+    })?;
+    Ok(v1::Series {
+        r#ref: number(row.try_get(0)?),
+        device: row.try_get(1)?,
+        metric: row.try_get(2)?,
+        unit: row.try_get(3)?,
+        kind: crate::fold::series::kind_of(&kind) as i32,
+        source: row.try_get(5)?,
+        attributes,
+    })
+}

@@ -1,0 +1,215 @@
+//! Merging the small files of a day: many small files make a day's query many times slower.
+//!
+//! In: the live files. Out: one sorted file in the place of several, with the same rows. The
+//! inputs leave the catalog in the transaction that brings the output in, and only if all of
+//! them are still live; their objects go later (see `retention`), because a query may still
+//! read them.
+//!
+//! Files are merged with files of their own size or smaller, each size eight times the one
+//! before, so that a row is rewritten a few times and not with every flush.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ulid::Ulid;
+use weir_process::clock::Clock;
+
+use crate::catalog::{Catalog, CatalogError, DataFile};
+use crate::fold::rows::{DAY_NS, SeriesRows};
+use crate::fold::{FoldError, FoldHandle};
+use crate::store::Store;
+use crate::writer::{self, Part, Provenance, WriteError};
+
+/// Files with fewer rows are worth merging.
+pub(crate) const SMALL_ROWS: u64 = 1 << 20;
+
+/// Rows of the smallest size; each next size has eight times as many.
+const FIRST_SIZE_ROWS: u64 = 16 << 10;
+
+/// Merges files.
+pub(crate) struct Compactor {
+    pub(crate) catalog: Catalog,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) fold: FoldHandle,
+    pub(crate) lease_epoch: i64,
+    /// So many small files of a day make a merge.
+    pub(crate) min_files: usize,
+    /// No merge takes more rows than this into memory.
+    pub(crate) max_rows: u64,
+}
+
+impl Compactor {
+    /// Merges once, where it helps most; answers whether it did.
+    pub(crate) async fn step(&self) -> Result<bool, FoldError> {
+        let live = self.catalog.live_files().await?;
+        let today = writer::date_of(self.clock.wall_ns().div_euclid(DAY_NS) - 2);
+        let Some(inputs) = choose(&live, self.min_files, self.max_rows, &today) else {
+            return Ok(false);
+        };
+        self.merge(inputs).await
+    }
+
+    async fn merge(&self, inputs: Vec<DataFile>) -> Result<bool, FoldError> {
+        let mut contents = Vec::with_capacity(inputs.len());
+        for input in &inputs {
+            contents.push(self.store.get(&input.path).await?);
+        }
+        let now_ns = self.clock.wall_ns();
+        let merged = tokio::task::spawn_blocking(move || merge_files(inputs, &contents, now_ns));
+        let merged = merged
+            .await
+            .map_err(|e| WriteError::Foreign(format!("merge has panicked: {e}")))??;
+        let Some((inputs, output, bytes)) = merged else {
+            return Ok(false);
+        };
+        let expires_ns = now_ns.saturating_add(crate::fold::INTENT_NS);
+        let path = std::slice::from_ref(&output.path);
+        self.catalog
+            .intend(path, self.lease_epoch, expires_ns)
+            .await?;
+        self.store.put(&output.path, bytes).await?;
+        match self.catalog.replace_files(&inputs, &output, now_ns).await {
+            Ok(()) => {}
+            Err(CatalogError::NotLive(path)) => {
+                tracing::info!(path, "merge given up, an input has expired meanwhile");
+                self.give_up(&output.path).await?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tracing::debug!(
+            inputs = inputs.len(),
+            rows = output.rows,
+            path = output.path,
+            "files merged"
+        );
+        self.fold.replace_files(&inputs, Some(output));
+        Ok(true)
+    }
+
+    async fn give_up(&self, path: &str) -> Result<(), FoldError> {
+        self.store.delete(path).await?;
+        self.catalog.forget_intents(&[path.to_owned()]).await?;
+        Ok(())
+    }
+}
+
+/// The files of one tenant and day to merge next. A day before `today` gets no more files of
+/// its own, so two are enough there.
+fn choose(
+    live: &[DataFile],
+    min_files: usize,
+    max_rows: u64,
+    today: &str,
+) -> Option<Vec<DataFile>> {
+    let mut days: BTreeMap<(&str, &str), Vec<&DataFile>> = BTreeMap::new();
+    for file in live.iter().filter(|file| file.rows < SMALL_ROWS) {
+        days.entry((&file.tenant, &file.date))
+            .or_default()
+            .push(file);
+    }
+    let mut best: Option<Vec<&DataFile>> = None;
+    for ((_, date), files) in days {
+        let enough = if date < today { 2 } else { min_files.max(2) };
+        let Some(inputs) = choose_of_day(&files, enough, max_rows) else {
+            continue;
+        };
+        if best.as_ref().is_none_or(|best| best.len() < inputs.len()) {
+            best = Some(inputs);
+        }
+    }
+    best.map(|files| files.into_iter().cloned().collect())
+}
+
+fn choose_of_day<'a>(
+    files: &[&'a DataFile],
+    enough: usize,
+    max_rows: u64,
+) -> Option<Vec<&'a DataFile>> {
+    let mut size = FIRST_SIZE_ROWS;
+    loop {
+        let mut rows = 0;
+        let fitting = files
+            .iter()
+            .filter(|file| file.rows <= size)
+            .take_while(|file| {
+                rows += file.rows;
+                rows <= max_rows
+            });
+        let inputs: Vec<&DataFile> = fitting.copied().collect();
+        if inputs.len() >= enough {
+            return Some(inputs);
+        }
+        if size >= SMALL_ROWS {
+            return None;
+        }
+        size *= 8;
+    }
+}
+
+type Merged = (Vec<DataFile>, DataFile, Bytes);
+
+/// Reads the inputs and writes them as one. Only files of one journal have positions that can
+/// be put together; inputs of another journal than most are left out.
+fn merge_files(
+    inputs: Vec<DataFile>,
+    contents: &[Bytes],
+    now_ns: i64,
+) -> Result<Option<Merged>, WriteError> {
+    let mut read = Vec::with_capacity(inputs.len());
+    for (input, bytes) in inputs.into_iter().zip(contents) {
+        let found = read::provenance(bytes, &input.path)?;
+        read.push((input, found, bytes));
+    }
+    let mut journals: HashMap<[u8; 16], usize> = HashMap::new();
+    for (_, found, _) in &read {
+        *journals.entry(found.journal_id).or_default() += 1;
+    }
+    let (journal_id, count) = journals
+        .into_iter()
+        .max_by_key(|(id, count)| (*count, *id))
+        .expect("there are inputs");
+    if count < 2 {
+        return Ok(None);
+    }
+    read.retain(|(_, found, _)| found.journal_id == journal_id);
+    let mut provenance = Provenance {
+        journal_id,
+        from: u64::MAX,
+        through: 0,
+        streams: Vec::new(),
+    };
+    let mut watermarks = BTreeMap::new();
+    let mut series = read::Gathered::new(Arc::clone(&read[0].0.tenant));
+    for (input, found, bytes) in &read {
+        provenance.from = provenance.from.min(found.from);
+        provenance.through = provenance.through.max(found.through);
+        for (stream, watermark) in &found.streams {
+            let slot = watermarks.entry(*stream).or_insert(0);
+            *slot = (*watermark).max(*slot);
+        }
+        series.add(bytes, &input.path)?;
+    }
+    provenance.streams = watermarks.into_iter().collect();
+    let series: Vec<SeriesRows> = series.finish();
+    let parts = series.iter().map(|one| Part {
+        series: one,
+        rows: writer::in_order(&one.rows),
+    });
+    let now_ms = u64::try_from(now_ns / 1_000_000).unwrap_or(0);
+    let name = Ulid::from_parts(now_ms, rand::random()).to_string();
+    let (output, bytes) = writer::write_file(parts.collect(), &read[0].0.date, &provenance, &name)?;
+    let inputs: Vec<DataFile> = read.into_iter().map(|(input, _, _)| input).collect();
+    let expected: u64 = inputs.iter().map(|input| input.rows).sum();
+    if output.rows != expected {
+        let text = format!("merge would turn {expected} rows into {}", output.rows);
+        return Err(WriteError::Foreign(text));
+    }
+    Ok(Some((inputs, output, bytes)))
+}

@@ -1,0 +1,546 @@
+//! Everything behind the journal: a deterministic fold of its records, in order, into files,
+//! latest values and the ledger.
+//!
+//! ```text
+//! ingest --offer--> intake --.
+//!                             >-- pull --> State::apply --> rows in memory --freeze--> flush
+//! journal ------- reader ----'                |                                        |
+//!                                             `--> views for queries      files, catalog, release
+//! ```
+//!
+//! In: records the journal says are durable, in the order of their numbers, either handed over
+//! by ingest already decoded or read from the journal. Out: Parquet files and one catalog
+//! transaction per flush, which moves the position; then the journal is released.
+//!
+//! Promises:
+//! - Replaying the journal from the committed position gives the same state, files apart from
+//!   their names, and ledger. Nothing is read but records and committed state.
+//! - A record at or below its stream's watermark is never stored again.
+//! - A record that cannot be taken in is set aside in the same transaction and counted; the
+//!   next one is folded.
+//! - While store or catalog fail, memory is bounded: at `max_buffer_bytes` the fold stops taking
+//!   records and the journal fills. It goes on by itself once they are back.
+
+mod flush;
+mod intake;
+pub(crate) mod latest;
+mod prepare;
+mod pull;
+pub(crate) mod rows;
+pub(crate) mod series;
+mod state;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weir_journal::Journal;
+use weir_process::clock::Clock;
+use weir_process::health::Stage;
+use weir_proto::{batch, v1};
+
+pub use self::flush::FlushCounts;
+pub(crate) use self::flush::INTENT_NS;
+pub use self::state::FoldCounts;
+pub use self::view::View;
+pub use crate::catalog::StreamLedger;
+
+use self::flush::{Flush, Flushed, Frozen};
+use self::intake::Intake;
+use self::pull::Puller;
+use self::state::State;
+use self::view::Views;
+use crate::catalog::{Catalog, CatalogError, DataFile, Position};
+use crate::envelope::Envelope;
+use crate::model::Kind;
+use crate::store::{Store, StoreError};
+use crate::writer::WriteError;
+
+/// One journaled record, handed over by ingest.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its number in the journal.
+    pub number: u64,
+    /// What stands there.
+    pub envelope: Envelope,
+    /// The batch inside, if ingest has already decoded and checked it.
+    pub decoded: Option<Decoded>,
+}
+
+/// A batch as ingest has checked it.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Its header.
+    pub header: v1::BatchHeader,
+    /// Series it uses for the first time.
+    pub series_defined: Vec<v1::Series>,
+    /// Its readings.
+    pub blocks: Vec<batch::Block>,
+}
+
+/// The fold's limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldConfig {
+    /// Rows that make a flush.
+    pub flush_rows: usize,
+    /// No row waits longer than this for its flush to begin.
+    pub flush_interval: Duration,
+    /// Bytes of rows not yet in files; beyond it no record is taken.
+    pub max_buffer_bytes: usize,
+    /// Bytes of decoded records that may wait for the fold.
+    pub max_intake_bytes: usize,
+    /// The pauses between failed flushes, from the first to the longest.
+    pub retry: (Duration, Duration),
+}
+
+impl Default for FoldConfig {
+    fn default() -> Self {
+        Self {
+            flush_rows: 500_000,
+            flush_interval: Duration::from_secs(10),
+            max_buffer_bytes: 256 << 20,
+            max_intake_bytes: 64 << 20,
+            retry: (Duration::from_millis(200), Duration::from_secs(30)),
+        }
+    }
+}
+
+/// Why the fold cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The catalog failed, or belongs to another sink by now.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file could not be made.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// What the catalog holds does not fit together.
+    #[error("catalog is damaged: {0}: restore it from a backup")]
+    Damaged(String),
+    /// Records between catalog and journal are missing.
+    #[error(
+        "catalog stands at journal record {position}, the journal begins at {oldest}: restore the \
+         catalog or the journal that belongs to it, or run `weir-sink recover` to count the \
+         records between as lost"
+    )]
+    Missing {
+        /// Where the catalog stands.
+        position: u64,
+        /// The first record there is.
+        oldest: u64,
+    },
+    /// The journal is older than the catalog.
+    #[error(
+        "catalog stands at journal record {position}, the journal ends before {next}: it was \
+         restored from a backup; move it away, so that a new one begins"
+    )]
+    RolledBack {
+        /// Where the catalog stands.
+        position: u64,
+        /// The number the journal would give next.
+        next: u64,
+    },
+    /// Told to stop before the flush was done; the journal still has it.
+    #[error("stopped before the flush was done")]
+    Stopped,
+}
+
+impl FoldError {
+    /// What it asks of whoever sees it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Catalog(CatalogError::Database(_)) | Self::Store(_) | Self::Stopped => {
+                Kind::Unavailable
+            }
+            Self::Missing { .. } | Self::RolledBack { .. } => Kind::Precondition,
+            Self::Catalog(_) | Self::Write(_) | Self::Damaged(_) => Kind::Internal,
+        }
+    }
+}
+
+/// What the fold works with.
+pub struct FoldParts {
+    /// Where records come from.
+    pub journal: Journal,
+    /// Where the position is.
+    pub catalog: Catalog,
+    /// Where files go.
+    pub store: Store,
+    /// For names and dates of files; the fold itself reads no clock.
+    pub clock: Arc<dyn Clock>,
+    /// How the fold says how it fares.
+    pub stage: Stage,
+    /// Its limits.
+    pub config: FoldConfig,
+}
+
+/// The fold before it runs.
+pub struct Fold {
+    parts: FoldParts,
+    shared: Arc<Shared>,
+    committed: Position,
+}
+
+struct Shared {
+    intake: Intake,
+    state: Mutex<State>,
+    views: Views,
+    flush_now: Notify,
+    flushes: Mutex<FlushCounts>,
+}
+
+/// Asks the fold and hands it records. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct FoldHandle {
+    shared: Arc<Shared>,
+    journal: Journal,
+}
+
+impl Fold {
+    /// Takes the journal over at the catalog's position. Nothing is folded before [`Fold::run`].
+    pub async fn open(parts: FoldParts) -> Result<Self, FoldError> {
+        let committed = parts.catalog.take_over(parts.journal.id()).await?;
+        let position = committed.number;
+        let (oldest, next) = (parts.journal.oldest(), parts.journal.next());
+        if next <= position {
+            return Err(FoldError::RolledBack { position, next });
+        }
+        if oldest > position + 1 {
+            return Err(FoldError::Missing { position, oldest });
+        }
+        let loaded = parts.catalog.load().await?;
+        let state =
+            State::load(committed.journal_id, position, loaded).map_err(FoldError::Damaged)?;
+        let streams = state.streams.len();
+        tracing::info!(
+            position,
+            behind = next - 1 - position,
+            streams,
+            "fold takes the journal over"
+        );
+        let shared = Arc::new(Shared {
+            intake: Intake::new(parts.config.max_intake_bytes, position),
+            state: Mutex::new(state),
+            views: Views::default(),
+            flush_now: Notify::new(),
+            flushes: Mutex::default(),
+        });
+        Ok(Self {
+            parts,
+            shared,
+            committed,
+        })
+    }
+
+    /// For everyone else.
+    pub fn handle(&self) -> FoldHandle {
+        FoldHandle {
+            shared: Arc::clone(&self.shared),
+            journal: self.parts.journal.clone(),
+        }
+    }
+
+    /// The lease the fold works under; the sweep of orphans needs it.
+    pub fn lease_epoch(&self) -> i64 {
+        self.committed.lease_epoch
+    }
+
+    /// Folds until told to stop, then flushes once more. Ends early only when another sink has
+    /// taken over or a file cannot be made; the stage says so.
+    pub async fn run(self, token: CancellationToken) -> Result<(), FoldError> {
+        let stage = self.parts.stage.clone();
+        let result = Runner::new(self, token).run().await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "fold has ended");
+            stage.dead(error.to_string());
+        }
+        result
+    }
+}
+
+impl FoldHandle {
+    /// Hands over a record that was appended to the journal, durable or not yet. Never waits:
+    /// what does not fit is read from the journal later.
+    pub fn offer(&self, arrival: Arrival) {
+        self.shared.intake.offer(arrival);
+    }
+
+    /// One consistent snapshot of a tenant's files, fresh rows and latest values. Takes as long
+    /// as copying the rows that are new since the last one: not for the runtime's own threads
+    /// while a backlog is folded.
+    pub fn view(&self, tenant: &str) -> Arc<View> {
+        self.shared.views.view(tenant, &self.shared.state)
+    }
+
+    /// Every stream as far as it is folded.
+    pub fn streams(&self) -> Vec<StreamLedger> {
+        self.shared
+            .state()
+            .streams
+            .iter()
+            .map(|stream| stream.ledger.clone())
+            .collect()
+    }
+
+    /// Everything through this journal number is folded.
+    pub fn position(&self) -> u64 {
+        self.shared.state().position
+    }
+
+    /// Durable journal records that are not folded yet.
+    pub fn behind(&self) -> u64 {
+        let durable = self.journal.progress().borrow().durable_through;
+        durable.saturating_sub(self.position())
+    }
+
+    /// Rows and bytes that are not in files yet.
+    pub fn buffered(&self) -> (usize, usize) {
+        let state = self.shared.state();
+        let frozen: usize = state.frozen.iter().map(|(_, one)| one.rows.len()).sum();
+        (
+            state.current.row_count + frozen,
+            state.current.bytes + state.frozen_bytes,
+        )
+    }
+
+    /// What was folded since the process started.
+    pub fn counts(&self) -> FoldCounts {
+        self.shared.state().counts
+    }
+
+    /// What was flushed since the process started.
+    pub fn flushes(&self) -> FlushCounts {
+        *self.shared.flushes.lock().expect("counting does not panic")
+    }
+
+    /// Records that did not fit between ingest and the fold and are read from the journal.
+    pub fn intake_refused(&self) -> u64 {
+        self.shared.intake.refused()
+    }
+
+    /// Asks for a flush now, whatever the limits say.
+    pub fn flush(&self) {
+        self.shared.flush_now.notify_one();
+    }
+
+    /// Takes files out of the view and puts one in, after the catalog has done so.
+    pub(crate) fn replace_files(&self, gone: &[DataFile], new: Option<DataFile>) {
+        let mut state = self.shared.state();
+        let mut files: Vec<DataFile> = state
+            .files
+            .iter()
+            .filter(|file| !gone.iter().any(|one| one.path == file.path))
+            .cloned()
+            .collect();
+        files.extend(new);
+        state.files = Arc::new(files);
+        state.version += 1;
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("the fold does not panic while it holds its state")
+    }
+}
+
+/// The loop around the state: what waits for what.
+struct Runner {
+    parts: FoldParts,
+    shared: Arc<Shared>,
+    committed: Position,
+    token: CancellationToken,
+    /// `None` while a blocking thread has it.
+    puller: Option<Puller>,
+    flushing: Option<JoinHandle<Result<Flushed, FoldError>>>,
+    dirty_since: Option<Instant>,
+    asked: bool,
+}
+
+impl Runner {
+    fn new(fold: Fold, token: CancellationToken) -> Self {
+        let Fold {
+            parts,
+            shared,
+            committed,
+        } = fold;
+        let puller = Puller::new(parts.journal.clone(), Arc::clone(&shared), &parts.config);
+        Self {
+            parts,
+            shared,
+            committed,
+            token,
+            puller: Some(puller),
+            flushing: None,
+            dirty_since: None,
+            asked: false,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), FoldError> {
+        let mut progress = self.parts.journal.progress();
+        self.parts.stage.ok();
+        while !self.token.is_cancelled() {
+            progress.borrow_and_update();
+            let more = self.pull().await;
+            let began = self.begin_flush_if_due();
+            if self.flushing.as_ref().is_some_and(JoinHandle::is_finished) {
+                self.end_flush().await?;
+            }
+            if more || began {
+                continue;
+            }
+            let due = self.due_at();
+            let shared = Arc::clone(&self.shared);
+            let flushing = self.flushing.is_some();
+            tokio::select! {
+                () = self.token.cancelled() => {}
+                _ = progress.changed() => {}
+                () = shared.flush_now.notified() => self.asked = true,
+                () = tokio::time::sleep_until(due), if !flushing => {}
+                result = join(&mut self.flushing), if flushing => self.finish(result)?,
+            }
+        }
+        self.drain().await
+    }
+
+    /// What is durable and folded goes into files; what is left the next start will fold.
+    async fn drain(mut self) -> Result<(), FoldError> {
+        self.pull().await;
+        self.end_flush().await.or_else(stopped)?;
+        if self.flushing.is_none() && !self.shared.state().current.is_empty() {
+            self.begin_flush();
+            self.end_flush().await.or_else(stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Folds what is there, at most one helping; answers whether more may be there.
+    async fn pull(&mut self) -> bool {
+        if self.shared.state().position >= self.durable_through() {
+            return false;
+        }
+        let mut puller = self.puller.take().expect("only this function takes it");
+        let (puller, more) = tokio::task::spawn_blocking(move || {
+            let more = puller.pull();
+            (puller, more)
+        })
+        .await
+        .expect("the fold catches what records can cause");
+        self.puller = Some(puller);
+        if !self.shared.state().current.is_empty() {
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        more
+    }
+
+    fn durable_through(&self) -> u64 {
+        self.parts.journal.progress().borrow().durable_through
+    }
+
+    fn is_full(&self) -> bool {
+        self.shared
+            .state()
+            .is_full(self.parts.config.max_buffer_bytes)
+    }
+
+    fn due_at(&self) -> Instant {
+        let far = Duration::from_secs(3600);
+        match self.dirty_since {
+            Some(since) => since + self.parts.config.flush_interval,
+            None => Instant::now() + far,
+        }
+    }
+
+    fn begin_flush_if_due(&mut self) -> bool {
+        if self.flushing.is_some() || self.dirty_since.is_none() {
+            return false;
+        }
+        let rows = self.shared.state().current.row_count;
+        let full = rows >= self.parts.config.flush_rows || self.is_full();
+        let due = full || self.asked || self.due_at() <= Instant::now();
+        if due {
+            self.begin_flush();
+        }
+        due
+    }
+
+    fn begin_flush(&mut self) {
+        self.dirty_since = None;
+        self.asked = false;
+        let now_ns = self.parts.clock.wall_ns();
+        let expected = self.committed;
+        let shared = &self.shared;
+        let frozen: Frozen = shared
+            .views
+            .freeze(|| shared.state().freeze(expected, now_ns));
+        let flush = Flush {
+            catalog: self.parts.catalog.clone(),
+            store: self.parts.store.clone(),
+            clock: Arc::clone(&self.parts.clock),
+            stage: self.parts.stage.clone(),
+            shared: Arc::clone(&self.shared),
+            retry: self.parts.config.retry,
+            token: self.token.clone(),
+        };
+        self.flushing = Some(tokio::spawn(flush.run(frozen)));
+    }
+
+    async fn end_flush(&mut self) -> Result<(), FoldError> {
+        if self.flushing.is_some() {
+            let result = join(&mut self.flushing).await;
+            self.finish(result)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, result: Result<Flushed, FoldError>) -> Result<(), FoldError> {
+        self.flushing = None;
+        let Flushed { through, files } = result?;
+        self.committed.number = through;
+        let shared = &self.shared;
+        shared.views.thaw(|| shared.state().thaw(files));
+        self.parts.stage.ok();
+        if let Err(error) = self.parts.journal.release(through) {
+            tracing::warn!(through, %error, "cannot release the journal, will try with the next flush");
+        }
+        Ok(())
+    }
+}
+
+/// A flush that was told to stop is no fault: the journal still has what it held.
+fn stopped(error: FoldError) -> Result<(), FoldError> {
+    match error {
+        FoldError::Stopped => {
+            tracing::warn!("stopped with rows that are not in files, the journal has them");
+            Ok(())
+        }
+        other => Err(other),
+    }
+}
+
+/// The end of the flush that is running; waits for ever when none is.
+async fn join(
+    flushing: &mut Option<JoinHandle<Result<Flushed, FoldError>>>,
+) -> Result<Flushed, FoldError> {
+    match flushing {
+        Some(handle) => match handle.await {
+            Ok(result) => result,
+            Err(error) => Err(FoldError::Write(WriteError::Foreign(format!(
+                "flush has panicked: {error}"
+            )))),
+        },
+        None => std::future::pending().await,
+    }
+}

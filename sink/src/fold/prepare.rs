@@ -1,0 +1,102 @@
+//! From the bytes of a journal record to what the fold applies: pure, and the only place
+//! where a bad record can fail.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use weir_proto::{batch, v1};
+
+use super::{Arrival, Decoded};
+use crate::envelope::{self, Envelope};
+
+/// A record as the fold takes it.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Readings. The definitions count even when the blocks cannot be read.
+    Batch {
+        header: v1::BatchHeader,
+        defined: Vec<v1::Series>,
+        blocks: Result<Vec<batch::Block>, String>,
+    },
+    Skip(v1::Skip),
+    Definitions(Vec<v1::Series>),
+    Close(v1::Close),
+    /// Nothing in it can be read.
+    Unreadable(String),
+}
+
+/// Reads a record of the journal.
+pub(crate) fn arrival(number: u64, kind: u8, body: Bytes) -> Result<Arrival, String> {
+    if kind != envelope::KIND {
+        return Err(format!("journal record of unknown kind {kind}"));
+    }
+    let envelope = Envelope::parse(body).map_err(|e| format!("envelope: {e}"))?;
+    Ok(Arrival {
+        number,
+        envelope,
+        decoded: None,
+    })
+}
+
+/// Takes the record out of its envelope. `known_through` is the stream's watermark: what is at
+/// or below it will not be stored, so it is not decoded either. Never panics.
+pub(crate) fn content(arrival: &mut Arrival, known_through: u64) -> Content {
+    let decoded = arrival.decoded.take();
+    let envelope = &arrival.envelope;
+    let attempt = catch_unwind(AssertUnwindSafe(|| read(envelope, decoded, known_through)));
+    attempt.unwrap_or_else(|panic| Content::Unreadable(panic_text(&*panic)))
+}
+
+fn read(envelope: &Envelope, decoded: Option<Decoded>, known_through: u64) -> Content {
+    if let Some(Decoded {
+        header,
+        series_defined,
+        blocks,
+    }) = decoded
+    {
+        return Content::Batch {
+            header,
+            defined: series_defined,
+            blocks: Ok(blocks),
+        };
+    }
+    match envelope.parse_record() {
+        Ok(Some(v1::record::Record::Batch(batch))) => read_batch(batch, known_through),
+        Ok(Some(v1::record::Record::Skip(skip))) => Content::Skip(skip),
+        Ok(Some(v1::record::Record::Definitions(found))) => Content::Definitions(found.series),
+        Ok(Some(v1::record::Record::Close(close))) => Content::Close(close),
+        Ok(None) => Content::Unreadable("record is of a kind this program does not know".into()),
+        Err(e) => Content::Unreadable(format!("record: {e}")),
+    }
+}
+
+fn read_batch(batch: v1::Batch, known_through: u64) -> Content {
+    let Some(header) = batch.header else {
+        return Content::Unreadable("batch has no header".into());
+    };
+    let blocks = if header.sequence <= known_through {
+        Ok(Vec::new())
+    } else {
+        let attempt = catch_unwind(AssertUnwindSafe(|| batch::decode(&header, &batch.payload)));
+        match attempt {
+            Ok(result) => result.map_err(|e| e.to_string()),
+            Err(panic) => Err(panic_text(&*panic)),
+        }
+    };
+    Content::Batch {
+        header,
+        defined: batch.series_defined,
+        blocks,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!(
+        "panic: {}",
+        text.unwrap_or_else(|| "without a message".into())
+    )
+}

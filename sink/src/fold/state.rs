@@ -1,0 +1,467 @@
+//! What the fold knows: streams, series, rows not yet in files, latest values.
+//!
+//! [`State::apply`] is the fold itself: it looks at nothing but the record and the state, so
+//! that the same journal always gives the same result. It cannot fail half way: whatever
+//! could be wrong with a record was found before anything changed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use weir_proto::batch::{Block, Column, Values};
+use weir_proto::v1;
+
+use super::latest::LatestTable;
+use super::prepare::Content;
+use super::rows::Rows;
+use super::series::SeriesTable;
+use super::view::FrozenRows;
+use crate::catalog::{DataFile, DeadLetter, JournalLoss, Loaded, StreamLedger};
+use crate::envelope::Envelope;
+use crate::model::{FOLD_ERROR, StreamKey, drop_reason_name};
+
+/// A stream and what its refs mean.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) ledger: StreamLedger,
+    refs: HashMap<u32, u32>,
+}
+
+/// What changed since the last freeze.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// By number of series.
+    pub(crate) rows: Vec<Rows>,
+    pub(crate) row_count: usize,
+    pub(crate) bytes: usize,
+    pub(crate) streams: BTreeSet<u32>,
+    pub(crate) definitions: Vec<(u32, u32, u32)>,
+    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) losses: Vec<JournalLoss>,
+}
+
+/// Counts for metrics, since the process started.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FoldCounts {
+    /// Journal records folded.
+    pub records: u64,
+    /// Readings folded into rows.
+    pub rows: u64,
+    /// Readings in records at or below a watermark.
+    pub duplicates: u64,
+    /// Records set aside.
+    pub dead_letters: u64,
+    /// Places where a stream's counts do not follow each other.
+    pub gaps: u64,
+    /// Journal numbers that could not be read.
+    pub journal_lost: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) journal_id: [u8; 16],
+    /// Everything through this journal number is in here.
+    pub(crate) position: u64,
+    /// Moves with every change that a view would show.
+    pub(crate) version: u64,
+    pub(crate) streams: Vec<Stream>,
+    numbers: HashMap<StreamKey, u32>,
+    pub(crate) series: SeriesTable,
+    /// Series below this number are in the catalog, or on their way there.
+    pub(crate) series_frozen: usize,
+    pub(crate) latest: LatestTable,
+    pub(crate) current: Buffers,
+    /// Rows on their way into files.
+    pub(crate) frozen: FrozenRows,
+    pub(crate) frozen_bytes: usize,
+    pub(crate) files: Arc<Vec<DataFile>>,
+    pub(crate) counts: FoldCounts,
+}
+
+impl State {
+    /// The state at the committed position. An error names what in the catalog is wrong.
+    pub(crate) fn load(
+        journal_id: [u8; 16],
+        position: u64,
+        loaded: Loaded,
+    ) -> Result<Self, String> {
+        let series = SeriesTable::load(loaded.series);
+        let latest = match loaded.snapshot {
+            Some((format, body)) => LatestTable::from_snapshot(format, &body, series.len())?,
+            None => LatestTable::default(),
+        };
+        let mut state = Self {
+            journal_id,
+            position,
+            version: 0,
+            streams: Vec::new(),
+            numbers: HashMap::new(),
+            series_frozen: series.len(),
+            series,
+            latest,
+            current: Buffers::default(),
+            frozen: FrozenRows::default(),
+            frozen_bytes: 0,
+            files: Arc::new(loaded.files),
+            counts: FoldCounts::default(),
+        };
+        for (number, ledger) in loaded.streams {
+            if number as usize != state.streams.len() {
+                return Err(format!(
+                    "stream {} of the catalog has number {number}",
+                    state.streams.len()
+                ));
+            }
+            state.add_stream(ledger);
+        }
+        for (stream, reference, series) in loaded.definitions {
+            let known = (series as usize) < state.series.len();
+            let stream = state.streams.get_mut(stream as usize).filter(|_| known);
+            let stream = stream.ok_or("a definition names a stream or series that is not there")?;
+            stream.refs.insert(reference, series);
+        }
+        Ok(state)
+    }
+
+    /// The watermark of the envelope's stream; 0 when it is new.
+    pub(crate) fn watermark(&self, envelope: &Envelope) -> u64 {
+        let number = envelope.stream().and_then(|key| self.numbers.get(&key));
+        number.map_or(0, |number| self.streams[*number as usize].ledger.watermark)
+    }
+
+    /// Takes one record in. `position` moves to its number whatever is in it.
+    pub(crate) fn apply(&mut self, number: u64, envelope: &Envelope, content: Content) {
+        self.position = number;
+        self.version += 1;
+        self.counts.records += 1;
+        let Some(key) = envelope.stream() else {
+            self.set_aside(number, envelope, (0, 0), "stream id is not 16 bytes".into());
+            return;
+        };
+        let stream = self.stream(key, envelope);
+        match content {
+            Content::Batch {
+                header,
+                defined,
+                blocks,
+            } => {
+                self.batch(number, envelope, stream, header, &defined, blocks);
+            }
+            Content::Skip(skip) => self.skip(stream, &skip),
+            Content::Definitions(series) => self.define(stream, &series),
+            Content::Close(close) => self.close(stream, &close),
+            Content::Unreadable(error) => self.set_aside(number, envelope, (0, 0), error),
+        }
+    }
+
+    /// A record that is not even an envelope.
+    pub(crate) fn apply_unreadable(&mut self, number: u64, body: bytes::Bytes, error: String) {
+        self.position = number;
+        self.version += 1;
+        self.counts.records += 1;
+        self.dead_letter(DeadLetter {
+            journal_id: self.journal_id,
+            number,
+            tenant: String::new(),
+            stream_id: Vec::new(),
+            sequence: 0,
+            readings: 0,
+            error,
+            body,
+        });
+    }
+
+    /// Numbers the journal has lost.
+    pub(crate) fn apply_hole(&mut self, from: u64, through: u64) {
+        self.position = through;
+        self.version += 1;
+        self.counts.journal_lost += through - from + 1;
+        tracing::error!(
+            from,
+            through,
+            "journal is damaged, its readings show as unexplained"
+        );
+        let journal_id = self.journal_id;
+        let reason = "damaged".into();
+        self.current.losses.push(JournalLoss {
+            journal_id,
+            from,
+            through,
+            reason,
+        });
+    }
+
+    fn add_stream(&mut self, ledger: StreamLedger) -> u32 {
+        let number = u32::try_from(self.streams.len()).expect("fewer than 2^32 streams");
+        let key = StreamKey {
+            tenant: Arc::clone(&ledger.tenant),
+            id: ledger.stream_id,
+        };
+        self.numbers.insert(key, number);
+        self.streams.push(Stream {
+            ledger,
+            refs: HashMap::new(),
+        });
+        number
+    }
+
+    /// Finds or adds the stream, and takes what every envelope says of it.
+    fn stream(&mut self, key: StreamKey, envelope: &Envelope) -> u32 {
+        let number = match self.numbers.get(&key) {
+            Some(number) => *number,
+            None => self.add_stream(StreamLedger::new(
+                key.tenant,
+                envelope.agent.as_str().into(),
+                key.id,
+                envelope.received_ns,
+            )),
+        };
+        let ledger = &mut self.streams[number as usize].ledger;
+        ledger.last_seen_ns = envelope.received_ns;
+        ledger.clock_offset_ns = envelope.clock_offset_ns;
+        if let Some(report) = &envelope.report {
+            ledger.report = Some(report.clone());
+            ledger.report_at_ns = envelope.received_ns;
+        }
+        self.current.streams.insert(number);
+        number
+    }
+
+    fn define(&mut self, stream: u32, defined: &[v1::Series]) {
+        let State {
+            streams,
+            series,
+            current,
+            ..
+        } = self;
+        let Stream { ledger, refs } = &mut streams[stream as usize];
+        for definition in defined {
+            let number = series.number(&ledger.tenant, &ledger.agent, definition);
+            if refs.insert(definition.r#ref, number) != Some(number) {
+                current.definitions.push((stream, definition.r#ref, number));
+            }
+        }
+    }
+
+    fn batch(
+        &mut self,
+        number: u64,
+        envelope: &Envelope,
+        stream: u32,
+        header: v1::BatchHeader,
+        defined: &[v1::Series],
+        blocks: Result<Vec<Block>, String>,
+    ) {
+        if header.sequence <= self.streams[stream as usize].ledger.watermark {
+            self.duplicate(stream, header.readings);
+            return;
+        }
+        self.define(stream, defined);
+        self.follow(stream, header.sequence, header.readings_before);
+        let ledger = &mut self.streams[stream as usize].ledger;
+        ledger.watermark = header.sequence;
+        ledger.last_crc = header.crc;
+        ledger.readings_through = header.readings_before.saturating_add(header.readings);
+        let checked = blocks.and_then(|blocks| {
+            check(&blocks, &self.streams[stream as usize].refs, &self.series)?;
+            Ok(blocks)
+        });
+        match checked {
+            Ok(blocks) => {
+                let from = (stream, header.sequence, envelope.received_ns);
+                let rows = blocks
+                    .into_iter()
+                    .map(|block| self.block(block, from))
+                    .sum::<u64>();
+                self.streams[stream as usize].ledger.stored += rows;
+                self.counts.rows += rows;
+            }
+            Err(error) => {
+                self.drop_readings(stream, FOLD_ERROR, header.readings);
+                self.set_aside(number, envelope, (header.sequence, header.readings), error);
+            }
+        }
+    }
+
+    /// Appends one checked block; answers its rows.
+    fn block(&mut self, block: Block, from: (u32, u64, i64)) -> u64 {
+        let ascending = block.times.is_sorted();
+        let mut rows = 0;
+        let mut some = Vec::new();
+        for column in block.columns {
+            let series = self.streams[from.0 as usize].refs[&column.series];
+            let times = match &column.present {
+                None => &block.times,
+                Some(present) => {
+                    some.clear();
+                    let there = block.times.iter().zip(present).filter(|(_, there)| **there);
+                    some.extend(there.map(|(time, _)| *time));
+                    &some
+                }
+            };
+            rows += times.len();
+            self.latest
+                .offer(series, times, &column.values, ascending, from);
+            self.current
+                .push(series, times, column.values, ascending, from.2);
+        }
+        rows as u64
+    }
+
+    fn skip(&mut self, stream: u32, skip: &v1::Skip) {
+        let ledger = &self.streams[stream as usize].ledger;
+        if skip.through <= ledger.watermark {
+            self.duplicate(stream, 0);
+            return;
+        }
+        let through = skip.readings_before.saturating_add(skip.readings);
+        // A part that is already known has been counted: only the rest is dropped here.
+        let readings = if skip.from <= ledger.watermark {
+            through.saturating_sub(ledger.readings_through)
+        } else {
+            self.follow(stream, skip.from, skip.readings_before);
+            skip.readings
+        };
+        let ledger = &mut self.streams[stream as usize].ledger;
+        ledger.watermark = skip.through;
+        ledger.last_crc = 0;
+        ledger.readings_through = through;
+        self.drop_readings(stream, drop_reason_name(skip.reason()), readings);
+    }
+
+    fn close(&mut self, stream: u32, close: &v1::Close) {
+        let ledger = &mut self.streams[stream as usize].ledger;
+        if close.last_sequence > ledger.watermark {
+            tracing::error!(
+                stream_id = %ledger.stream_id,
+                agent = %ledger.agent,
+                watermark = ledger.watermark,
+                last_sequence = close.last_sequence,
+                "stream was closed before all of it arrived"
+            );
+            self.counts.gaps += 1;
+        }
+        ledger.closed = true;
+    }
+
+    /// Says so, once, when a record does not follow the one before. The count shows in
+    /// `unexplained` by itself: `readings_through` takes the new value, nothing else does.
+    fn follow(&mut self, stream: u32, sequence: u64, readings_before: u64) {
+        let ledger = &self.streams[stream as usize].ledger;
+        if sequence == ledger.watermark.wrapping_add(1)
+            && readings_before == ledger.readings_through
+        {
+            return;
+        }
+        self.counts.gaps += 1;
+        tracing::error!(
+            stream_id = %ledger.stream_id,
+            agent = %ledger.agent,
+            expected_sequence = ledger.watermark.wrapping_add(1),
+            sequence,
+            expected_readings = ledger.readings_through,
+            readings_before,
+            "a stream's records do not follow each other, the difference shows as unexplained"
+        );
+    }
+
+    fn duplicate(&mut self, stream: u32, readings: u64) {
+        let ledger = &mut self.streams[stream as usize].ledger;
+        ledger.duplicates = ledger.duplicates.saturating_add(readings);
+        self.counts.duplicates = self.counts.duplicates.saturating_add(readings);
+    }
+
+    fn drop_readings(&mut self, stream: u32, reason: &str, readings: u64) {
+        if readings > 0 {
+            let dropped = &mut self.streams[stream as usize].ledger.dropped;
+            let count = dropped.entry(reason.to_owned()).or_default();
+            *count = count.saturating_add(readings);
+        }
+    }
+
+    fn set_aside(&mut self, number: u64, envelope: &Envelope, counts: (u64, u64), error: String) {
+        self.dead_letter(DeadLetter {
+            journal_id: self.journal_id,
+            number,
+            tenant: envelope.tenant.clone(),
+            stream_id: envelope.stream_id.to_vec(),
+            sequence: counts.0,
+            readings: counts.1,
+            error,
+            body: prost::Message::encode_to_vec(envelope).into(),
+        });
+    }
+
+    fn dead_letter(&mut self, letter: DeadLetter) {
+        let DeadLetter {
+            number,
+            sequence,
+            readings,
+            ref error,
+            ..
+        } = letter;
+        tracing::error!(
+            number,
+            sequence,
+            readings,
+            error,
+            "record set aside as a dead letter"
+        );
+        self.counts.dead_letters += 1;
+        self.current.bytes += letter.body.len();
+        self.current.dead.push(letter);
+    }
+}
+
+impl Buffers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.row_count == 0
+            && self.streams.is_empty()
+            && self.dead.is_empty()
+            && self.losses.is_empty()
+    }
+
+    fn push(&mut self, series: u32, times: &[i64], values: Values, ascending: bool, received: i64) {
+        let index = series as usize;
+        if index >= self.rows.len() {
+            self.rows.resize_with(index + 1, Rows::default);
+        }
+        self.row_count += times.len();
+        self.bytes += 32 + times.len() * 16;
+        if let Values::Texts(texts) = &values {
+            self.bytes += texts.iter().map(|text| text.len() + 16).sum::<usize>();
+        }
+        self.rows[index].push(times, values, ascending, received);
+    }
+}
+
+/// Whether every column can be stored as it is.
+fn check(blocks: &[Block], refs: &HashMap<u32, u32>, series: &SeriesTable) -> Result<(), String> {
+    for block in blocks {
+        for column in &block.columns {
+            let reference = column.series;
+            let number = refs
+                .get(&reference)
+                .ok_or_else(|| format!("series {reference} was never defined"))?;
+            let text = &*series.key(*number).kind == "text";
+            if text != matches!(column.values, Values::Texts(_)) {
+                return Err(format!("series {reference} has values of another kind"));
+            }
+            if count(column, block.times.len()) != Some(column.values.len()) {
+                return Err(format!(
+                    "series {reference} has more or fewer values than moments"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn count(column: &Column, moments: usize) -> Option<usize> {
+    match &column.present {
+        None => Some(moments),
+        Some(present) if present.len() == moments => {
+            Some(present.iter().filter(|there| **there).count())
+        }
+        Some(_) => None,
+    }
+}

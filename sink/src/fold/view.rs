@@ -1,0 +1,163 @@
+//! What queries see: files, fresh rows and latest values of one moment.
+//!
+//! Built only when asked for, and only from what came since it was last asked for: the fold is
+//! held up for as long as it takes to copy the new rows.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arrow::array::RecordBatch;
+
+use super::rows::SeriesRows;
+use super::state::State;
+use crate::catalog::{DataFile, SeriesKey};
+use crate::writer::Picked;
+use crate::writer::columns::Columns;
+
+/// More fresh batches than this are put together into one.
+const MAX_FRESH_BATCHES: usize = 16;
+
+/// One consistent snapshot: a row is in the files or in `fresh`, never in both.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Live files.
+    pub files: Vec<DataFile>,
+    /// Durable rows that are not in files yet, as `samples`.
+    pub fresh: Vec<RecordBatch>,
+    /// One row per series.
+    pub latest: RecordBatch,
+    /// Everything through this journal number is in here.
+    pub position: u64,
+}
+
+/// Fresh batches of one buffer, and how much of it they hold.
+#[derive(Debug, Default)]
+struct Fresh {
+    batches: Vec<RecordBatch>,
+    /// Rows taken, by number of series.
+    taken: Vec<usize>,
+}
+
+/// What the last view was built from.
+#[derive(Debug, Default)]
+pub(crate) struct Views {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    tenant: Arc<str>,
+    frozen: Fresh,
+    current: Fresh,
+    last: Option<(u64, Arc<View>)>,
+}
+
+/// What is being written to files right now.
+pub(crate) type FrozenRows = Arc<Vec<(u32, SeriesRows)>>;
+
+impl Views {
+    /// The current buffer becomes the frozen one; `freeze` does so in the state meanwhile.
+    pub(crate) fn freeze<T>(&self, freeze: impl FnOnce() -> T) -> T {
+        let mut inner = self.lock();
+        inner.frozen = std::mem::take(&mut inner.current);
+        freeze()
+    }
+
+    /// The frozen buffer is in files; `thaw` changes the state meanwhile.
+    pub(crate) fn thaw<T>(&self, thaw: impl FnOnce() -> T) -> T {
+        let mut inner = self.lock();
+        inner.frozen = Fresh::default();
+        thaw()
+    }
+
+    /// The view of `tenant` now.
+    pub(crate) fn view(&self, tenant: &str, state: &Mutex<State>) -> Arc<View> {
+        let mut inner = self.lock();
+        if *inner.tenant != *tenant {
+            *inner = Inner {
+                tenant: tenant.into(),
+                ..Inner::default()
+            };
+        }
+        let guard = state
+            .lock()
+            .expect("the fold does not panic while it holds its state");
+        if let Some((version, view)) = &inner.last
+            && *version == guard.version
+        {
+            return Arc::clone(view);
+        }
+        let (version, position) = (guard.version, guard.position);
+        let files = Arc::clone(&guard.files);
+        let current = (0u32..).zip(&guard.current.rows);
+        let current = current.filter(|(_, rows)| !rows.is_empty());
+        inner.current.take(
+            current.map(|(number, rows)| (number, guard.series.key(number), rows)),
+            tenant,
+        );
+        let latest: Vec<_> = guard
+            .latest
+            .iter()
+            .map(|(number, latest)| (Arc::clone(guard.series.key(number)), latest.clone()))
+            .filter(|(key, _)| *key.tenant == *tenant)
+            .collect();
+        let frozen = Arc::clone(&guard.frozen);
+        drop(guard);
+        let rows = frozen
+            .iter()
+            .map(|(number, one)| (*number, &one.key, &one.rows));
+        inner.frozen.take(rows, tenant);
+        let mut columns = Columns::default();
+        for (key, latest) in &latest {
+            columns.push_latest(key, latest);
+        }
+        let view = Arc::new(View {
+            files: files
+                .iter()
+                .filter(|file| *file.tenant == *tenant)
+                .cloned()
+                .collect(),
+            fresh: [&inner.frozen, &inner.current]
+                .iter()
+                .flat_map(|f| f.batches.clone())
+                .collect(),
+            latest: columns.finish_latest(),
+            position,
+        });
+        inner.last = Some((version, Arc::clone(&view)));
+        view
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("building a view does not panic")
+    }
+}
+
+impl Fresh {
+    /// Adds what is new in `series` since the last time.
+    fn take<'a>(
+        &mut self,
+        series: impl Iterator<Item = (u32, &'a Arc<SeriesKey>, &'a super::rows::Rows)>,
+        tenant: &str,
+    ) {
+        if self.batches.len() >= MAX_FRESH_BATCHES {
+            *self = Self::default();
+        }
+        let mut columns = Columns::default();
+        for (number, key, rows) in series {
+            if *key.tenant != *tenant {
+                continue;
+            }
+            let index = number as usize;
+            if index >= self.taken.len() {
+                self.taken.resize(index + 1, 0);
+            }
+            let from = std::mem::replace(&mut self.taken[index], rows.len());
+            if from < rows.len() {
+                columns.push(key, rows, &Picked::Range(from..rows.len()));
+            }
+        }
+        if columns.len() > 0 {
+            self.batches.push(columns.finish());
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Parquet itself: which encodings, which properties, in which order the rows go in.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use super::columns::{Columns, schema};
+use super::{Part, Provenance, WriteError};
+
+/// Rows handed to the writer at once: bounds what is in memory beside the rows themselves.
+const BATCH_ROWS: usize = 128 << 10;
+
+/// Rows of a row group: enough to compress well, few enough for a reader to hold.
+const GROUP_ROWS: usize = 1 << 20;
+
+/// Rows the trial of encodings looks at.
+const TRIAL_ROWS: usize = 16 << 10;
+
+/// How values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ValueEncoding {
+    Dictionary,
+    ByteStreamSplit,
+    Plain,
+}
+
+/// Writes the parts, which are sorted by series and belong to one tenant.
+pub(crate) fn encode(
+    parts: &[Part<'_>],
+    tenant: &str,
+    provenance: &Provenance,
+) -> Result<Bytes, WriteError> {
+    let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
+    let mut write = |columns: &mut Columns| -> Result<(), WriteError> {
+        let batch = std::mem::take(columns).finish();
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => {
+                let properties = properties(trial(&batch)?)
+                    .set_key_value_metadata(Some(footer(tenant, provenance)))
+                    .build();
+                writer.insert(ArrowWriter::try_new(
+                    Vec::new(),
+                    schema(),
+                    Some(properties),
+                )?)
+            }
+        };
+        writer.write(&batch)?;
+        Ok(())
+    };
+    let mut columns = Columns::default();
+    for group in parts.chunk_by(same_order) {
+        push_group(&mut columns, group);
+        if columns.len() >= BATCH_ROWS {
+            write(&mut columns)?;
+        }
+    }
+    if columns.len() > 0 {
+        write(&mut columns)?;
+    }
+    let writer = writer.expect("a file has rows");
+    Ok(writer.into_inner()?.into())
+}
+
+/// Series that differ only in what the order does not look at.
+fn same_order(a: &Part<'_>, b: &Part<'_>) -> bool {
+    let (a, b) = (&a.series.key, &b.series.key);
+    a.metric == b.metric && a.device == b.device && a.attributes == b.attributes
+}
+
+/// Appends parts of one order key: one after the other, or in turns when there are several.
+fn push_group(columns: &mut Columns, group: &[Part<'_>]) {
+    if let [only] = group {
+        columns.push(&only.series.key, &only.series.rows, &only.rows);
+        return;
+    }
+    let mut order: Vec<(i64, usize, usize)> = Vec::new();
+    for (i, part) in group.iter().enumerate() {
+        order.extend(
+            part.rows
+                .iter()
+                .map(|row| (part.series.rows.times[row], i, row)),
+        );
+    }
+    order.sort_by_key(|(time, part, _)| (*time, *part));
+    for (_, part, row) in order {
+        let series = group[part].series;
+        columns.push_one(&series.key, &series.rows, row);
+    }
+}
+
+fn footer(tenant: &str, provenance: &Provenance) -> Vec<KeyValue> {
+    let pair = |key: &str, value: String| KeyValue::new(format!("weir.{key}"), value);
+    let streams: Vec<String> = provenance
+        .streams
+        .iter()
+        .map(|(stream, watermark)| format!("{stream}={watermark}"))
+        .collect();
+    vec![
+        pair("format_version", "1".into()),
+        pair("tenant", tenant.into()),
+        pair(
+            "journal_id",
+            format!("{:032x}", u128::from_be_bytes(provenance.journal_id)),
+        ),
+        pair("from", provenance.from.to_string()),
+        pair("through", provenance.through.to_string()),
+        pair("streams", streams.join(" ")),
+    ]
+}
+
+fn column(name: &str) -> ColumnPath {
+    ColumnPath::from(name)
+}
+
+fn properties(values: ValueEncoding) -> WriterPropertiesBuilder {
+    let schema = schema();
+    let sorting = ["metric", "device", "attributes", "time"].map(|name| SortingColumn {
+        column_idx: i32::try_from(schema.index_of(name).expect("a column of samples"))
+            .expect("a small number"),
+        descending: false,
+        nulls_first: false,
+    });
+    let builder = WriterProperties::builder()
+        .set_created_by(concat!("weir-sink/", env!("CARGO_PKG_VERSION")).into())
+        .set_compression(Compression::ZSTD(
+            ZstdLevel::try_new(1).expect("zstd has level 1"),
+        ))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_sorting_columns(Some(sorting.to_vec()))
+        .set_column_dictionary_enabled(column("time"), false)
+        .set_column_encoding(column("time"), Encoding::DELTA_BINARY_PACKED);
+    with_values(builder, values)
+}
+
+fn with_values(builder: WriterPropertiesBuilder, values: ValueEncoding) -> WriterPropertiesBuilder {
+    let value = column("value");
+    match values {
+        ValueEncoding::Dictionary => builder.set_column_dictionary_enabled(value, true),
+        ValueEncoding::ByteStreamSplit => builder
+            .set_column_dictionary_enabled(value.clone(), false)
+            .set_column_encoding(value, Encoding::BYTE_STREAM_SPLIT),
+        ValueEncoding::Plain => builder
+            .set_column_dictionary_enabled(value.clone(), false)
+            .set_column_encoding(value, Encoding::PLAIN),
+    }
+}
+
+/// Writes some of the values each way and answers the smallest.
+fn trial(batch: &RecordBatch) -> Result<ValueEncoding, WriteError> {
+    let values = batch.project(&[schema().index_of("value").expect("a column of samples")])?;
+    // From the middle: the first series are no more typical than any other.
+    let rows = values.num_rows().min(TRIAL_ROWS);
+    let values = values.slice((values.num_rows() - rows) / 2, rows);
+    if values.column(0).null_count() == rows {
+        return Ok(ValueEncoding::Plain);
+    }
+    let mut best = (usize::MAX, ValueEncoding::Plain);
+    for encoding in [
+        ValueEncoding::Dictionary,
+        ValueEncoding::ByteStreamSplit,
+        ValueEncoding::Plain,
+    ] {
+        let builder = WriterProperties::builder().set_compression(Compression::ZSTD(
+            ZstdLevel::try_new(1).expect("zstd has level 1"),
+        ));
+        let properties = with_values(builder, encoding).build();
+        let mut writer = ArrowWriter::try_new(
+            Vec::new(),
+            Arc::clone(values.schema_ref()),
+            Some(properties),
+        )?;
+        writer.write(&values)?;
+        let size = writer.into_inner()?.len();
+        if size < best.0 {
+            best = (size, encoding);
+        }
+    }
+    Ok(best.1)
+}
