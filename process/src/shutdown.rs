@@ -182,12 +182,13 @@ impl Drop for Running {
         let mut state = self.inner.lock();
         let name = state.names.remove(&self.id).unwrap_or_default();
         self.inner.count.send_replace(state.names.len());
-        if std::thread::panicking() {
-            tracing::error!(task = %name, "a task panicked: stopping");
-            state.panicked.push(name);
-            drop(state);
-            self.inner.token.cancel();
+        if !std::thread::panicking() {
+            return;
         }
+        state.panicked.push(name.clone());
+        drop(state);
+        tracing::error!(task = %name, "a task panicked: stopping");
+        self.inner.token.cancel();
     }
 }
 

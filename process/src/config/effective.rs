@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::table::{Key, Kind};
 use super::values;
+use crate::output;
 
 /// Where a value came from, lowest rank first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,17 @@ impl Effective {
     /// The shown value of one setting.
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.0.iter().find(|setting| setting.name == name)
+    }
+
+    /// All of it for people: setting, value and where it came from.
+    pub fn table(&self) -> output::Table {
+        let columns = ["setting", "value", "from", "variable"];
+        let mut table = output::Table::new(columns.map(|name| (name, output::Align::Left)));
+        for setting in &self.0 {
+            let source = setting.source.to_string();
+            table.row([setting.name, &setting.value, &source, &setting.variable]);
+        }
+        table
     }
 }
 

@@ -24,6 +24,7 @@ const OFF: &str = "off";
 #[derive(Debug)]
 pub struct Reader {
     table: &'static Table,
+    environment: Environment,
     resolved: Resolved,
     read: BTreeSet<&'static str>,
 }
@@ -33,6 +34,7 @@ impl Reader {
     pub fn new(table: &'static Table, sources: &Sources) -> Self {
         Self {
             table,
+            environment: sources.environment.clone(),
             resolved: resolve(table, sources),
             read: BTreeSet::new(),
         }
@@ -139,6 +141,11 @@ impl Reader {
     /// A part of the settings file that is not made of keys, as it stands there.
     pub fn section(&self, name: &str) -> Option<&toml::Value> {
         self.resolved.file.sections.get(name)
+    }
+
+    /// The environment as this reader looks at it: empty under `--no-environment`.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// Whether an operator set this, in whatever place.

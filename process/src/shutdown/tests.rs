@@ -1,6 +1,10 @@
 //! Stopping, on a paused clock.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
+
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::*;
 
@@ -62,9 +66,51 @@ async fn waits_for_threads_too() {
 async fn a_signal_cancels_the_token() {
     let shutdown = Shutdown::new();
     shutdown.on_signal().unwrap();
-    let own = rustix::process::getpid();
-    rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+    kill_process(getpid(), Signal::TERM).unwrap();
     tokio::time::timeout(Duration::from_secs(30), shutdown.token().cancelled())
         .await
         .unwrap();
+}
+
+/// Not a test of its own: the program that the next test signals. It announces each step on a line.
+#[test]
+#[ignore = "run as a child process by a_second_signal_ends_the_process_at_once"]
+fn child_that_never_finishes() {
+    if std::env::var_os("AS_CHILD").is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        shutdown.on_signal().unwrap();
+        println!("\nup");
+        shutdown.token().cancelled().await;
+        println!("stopping");
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let name = "shutdown::tests::child_that_never_finishes";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .env("AS_CHILD", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut wait_for = |wanted: &str| {
+        let found = lines.by_ref().any(|line| line.unwrap() == wanted);
+        assert!(found, "the child never said {wanted:?}");
+    };
+    wait_for("up");
+    kill_process(pid, Signal::TERM).unwrap();
+    wait_for("stopping");
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

@@ -1,9 +1,10 @@
 //! The codec held against itself; beside this file against the generated messages
-//! (`against_generated`) and against what others may send (`hostile`).
+//! (`against_generated`) and against what others may send (`hostile`, `structure`).
 
 mod against_generated;
 mod hostile;
 mod strategies;
+mod structure;
 
 use proptest::prelude::*;
 
@@ -40,6 +41,28 @@ proptest! {
     fn any_double_comes_back_alone(bits in any::<u64>()) {
         assert_comes_back(&[block(vec![0], vec![numbers(1, vec![f64::from_bits(bits)])])]);
     }
+}
+
+/// The example of `docs/protocol.md`, which is there for those who write another codec.
+#[test]
+fn bytes_are_those_of_the_protocol_page() {
+    let column = Column {
+        series: 7,
+        values: Values::Numbers(vec![21.5, 21.6]),
+        present: Some(vec![true, true, false]),
+    };
+    let times = vec![0, 1_000_000_000, 2_000_000_000];
+    let page = include_str!("../../../docs/protocol.md");
+    let example = page.lines().skip_while(|line| !line.starts_with("0a "));
+    let byte = |word: &str| match word.len() {
+        2 => u8::from_str_radix(word, 16).ok(),
+        _ => None,
+    };
+    let bytes: Vec<u8> = example
+        .take_while(|line| !line.starts_with("```"))
+        .flat_map(|line| line.split_whitespace().map_while(byte))
+        .collect();
+    assert_eq!(encode(&[block(times, vec![column])]).payload, bytes);
 }
 
 #[test]
@@ -105,6 +128,17 @@ fn payload_is_plain_where_zstd_is_not_smaller() {
     )]);
     assert_eq!(large.encoding, v1::Encoding::Zstd);
     assert!((large.payload.len() as u64) < large.decoded_bytes);
+}
+
+#[test]
+fn decimals_longer_than_doubles_are_sent_as_doubles() {
+    let far = 2_f64.powi(61) + 2_f64.powi(20);
+    let values = (0..100).map(|at| if at % 2 == 0 { far } else { -far });
+    let encoded = assert_comes_back(&[block(
+        (0..100).collect(),
+        vec![numbers(1, values.collect())],
+    )]);
+    assert!(encoded.decoded_bytes < 8 * 100 + 40, "{encoded:?}");
 }
 
 #[test]

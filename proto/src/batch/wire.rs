@@ -172,3 +172,60 @@ pub(super) fn put_bytes_head(out: &mut Vec<u8>, number: u8, length: usize) {
     out.push((number << 3) | 2);
     put_varint(out, length as u64);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn varints_come_back_at_their_length(value in any::<u64>(), shift in 0..64_u32) {
+            let value = value >> shift;
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            prop_assert_eq!(bytes.len(), varint_len(value));
+            prop_assert_eq!(count_varints(&bytes), 1);
+            bytes.push(7);
+            let mut rest = &bytes[..];
+            prop_assert_eq!(take_varint(&mut rest), Ok(value));
+            prop_assert_eq!(rest, [7]);
+            prop_assert_eq!(unzigzag(zigzag(value.cast_signed())), value.cast_signed());
+        }
+    }
+
+    #[test]
+    fn varints_that_are_cut_or_exceed_64_bits_are_refused() {
+        let most = [0xff; 9];
+        assert_eq!(
+            take_varint(&mut &[&most[..], &[1]].concat()[..]),
+            Ok(u64::MAX)
+        );
+        for bad in [
+            &[][..],
+            &[0x80],
+            &most,
+            &[&most[..], &[2]].concat(),
+            &[0x80; 11],
+        ] {
+            assert!(take_varint(&mut &*bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_protobuf_does_not_know_are_refused() {
+        // Field 0, field 2^29, a group, wire type 6, a length beyond the message.
+        let far = [0x80, 0x80, 0x80, 0x80, 0x10, 0];
+        for bad in [
+            &[0, 0][..],
+            &far,
+            &[0x0b, 0x0c],
+            &[0x0e, 0],
+            &[0x0a, 2, 0],
+            &[0x0d, 0],
+        ] {
+            assert!(Fields::new(bad).next().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -63,6 +63,7 @@ fn what_no_decimal_brings_back_is_left_alone() {
     }
     // Either fits alone; together the mantissa would be too large.
     assert_eq!(found(&[4_000_000_000_000.0, 1e-9]), None);
+    assert_eq!(found(&[9_007_199_254_740_991.0, 0.5]), None);
 }
 
 proptest! {

@@ -19,81 +19,49 @@ fn good() -> v1::Series {
     }
 }
 
-#[test]
-fn each_broken_rule_is_named() {
+type Break = fn(&mut v1::Series);
+
+fn assert_refused(cases: &[(Break, &str)], code: RefusedCode) {
     assert_eq!(check_series(&good()), Ok(()));
-    type Break = fn(&mut v1::Series);
-    let cases: [(Break, RefusedCode, &str); 14] = [
-        (|s| s.r#ref = 0, RefusedCode::Invalid, "series ref is 0"),
-        (
-            |s| s.device.clear(),
-            RefusedCode::Invalid,
-            "device is empty",
-        ),
-        (
-            |s| s.metric.clear(),
-            RefusedCode::Invalid,
-            "metric is empty",
-        ),
-        (
-            |s| s.metric.push('\n'),
-            RefusedCode::Invalid,
-            "metric holds",
-        ),
-        (
-            |s| s.unit.push('\u{85}'),
-            RefusedCode::Invalid,
-            "unit holds",
-        ),
-        (
-            |s| s.source.push('\0'),
-            RefusedCode::Invalid,
-            "source holds",
-        ),
-        (
-            |s| s.device = "d".repeat(257),
-            RefusedCode::TooLarge,
-            "device is 257",
-        ),
-        (
-            |s| s.unit = "é".repeat(129),
-            RefusedCode::TooLarge,
-            "unit is 258",
-        ),
-        (
-            |s| s.kind = 0,
-            RefusedCode::Invalid,
-            "kind is not specified",
-        ),
-        (|s| s.kind = 99, RefusedCode::Invalid, "kind is not known"),
-        (
-            |s| set(s, "", "v"),
-            RefusedCode::Invalid,
-            "attribute key is empty",
-        ),
-        (
-            |s| set(s, "k", "\x1b[0m"),
-            RefusedCode::Invalid,
-            "attribute value holds",
-        ),
-        (
-            |s| set(s, "k", &"v".repeat(257)),
-            RefusedCode::TooLarge,
-            "attribute value is 257",
-        ),
-        (
-            |s| (0..31).for_each(|n| set(s, &n.to_string(), "v")),
-            RefusedCode::TooLarge,
-            "number of attributes is 33",
-        ),
-    ];
-    for (break_it, code, text) in cases {
+    for (break_it, text) in cases {
         let mut series = good();
         break_it(&mut series);
         let error = check_series(&series).unwrap_err();
         assert!(error.to_string().starts_with(text), "{error} is not {text}");
         assert_eq!(error.code(), code, "{error}");
     }
+}
+
+#[test]
+fn names_and_kinds_that_say_nothing_are_refused() {
+    let cases: [(Break, &str); 10] = [
+        (|s| s.r#ref = 0, "series ref is 0"),
+        (|s| s.device.clear(), "device is empty"),
+        (|s| s.metric.clear(), "metric is empty"),
+        (|s| s.metric.push('\n'), "metric holds"),
+        (|s| s.unit.push('\u{85}'), "unit holds"),
+        (|s| s.source.push('\0'), "source holds"),
+        (|s| s.kind = 0, "kind is not specified"),
+        (|s| s.kind = 99, "kind is not known"),
+        (|s| set(s, "", "v"), "attribute key is empty"),
+        (|s| set(s, "k", "\x1b[0m"), "attribute value holds"),
+    ];
+    assert_refused(&cases, RefusedCode::Invalid);
+}
+
+#[test]
+fn names_beyond_their_limits_are_refused() {
+    let cases: [(Break, &str); 5] = [
+        (|s| s.device = "d".repeat(257), "device is 257"),
+        (|s| s.unit = "é".repeat(129), "unit is 258"),
+        (|s| set(s, &"k".repeat(257), "v"), "attribute key is 257"),
+        (|s| set(s, "k", &"v".repeat(257)), "attribute value is 257"),
+        (
+            |s| (0..31).for_each(|n| set(s, &n.to_string(), "v")),
+            "number of attributes is 33",
+        ),
+    ];
+    assert_refused(&cases, RefusedCode::TooLarge);
 }
 
 fn set(series: &mut v1::Series, key: &str, value: &str) {

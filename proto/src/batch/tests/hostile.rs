@@ -1,16 +1,15 @@
-//! What others may send: damage, lies in the header, and little that unfolds into much.
+//! What others may send: damage, lies in the header, bombs.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use prost::Message;
 
 use super::strategies::{any_blocks, numbers};
 use crate::batch::{Block, DecodeError, decode, encode};
 use crate::limits;
-use crate::v1::{self, RefusedCode, column::Values};
+use crate::v1::{self, RefusedCode};
 
 /// A header that is right about everything outside the message.
-fn header(message: &[u8], readings: u64) -> v1::BatchHeader {
+pub(super) fn header(message: &[u8], readings: u64) -> v1::BatchHeader {
     v1::BatchHeader {
         readings,
         encoding: v1::Encoding::Plain.into(),
@@ -181,187 +180,4 @@ fn a_bomb_is_refused_by_its_announced_and_by_its_real_size() {
         decode(&header, &long).unwrap_err().code(),
         RefusedCode::TooLarge
     );
-}
-
-/// One block of `count` regular moments with the columns given.
-fn block(count: u32, columns: Vec<v1::Column>) -> v1::Block {
-    let times = v1::Times {
-        count,
-        ..Default::default()
-    };
-    v1::Block {
-        times: Some(times),
-        columns,
-    }
-}
-
-fn column(series: u32, values: Values) -> v1::Column {
-    v1::Column {
-        series,
-        values: Some(values),
-        absent: vec![],
-    }
-}
-
-fn decimals(deltas: Vec<i64>) -> Values {
-    Values::Decimal(v1::Decimal {
-        exponent: 0,
-        deltas,
-    })
-}
-
-fn refusal(blocks: Vec<v1::Block>, readings: u64) -> DecodeError {
-    let message = v1::Payload { blocks }.encode_to_vec();
-    decode(&header(&message, readings), &message).unwrap_err()
-}
-
-#[test]
-fn little_that_unfolds_into_much_is_refused() {
-    let one = || column(1, decimals(vec![0]));
-    let most = limits::MAX_BATCH_READINGS as u32;
-    // A regular block of many moments that no column fills.
-    assert_eq!(
-        refusal(vec![block(most, vec![one()])], 1).code(),
-        RefusedCode::CountMismatch
-    );
-    assert_eq!(
-        refusal(vec![block(u32::MAX, vec![one()])], 1).code(),
-        RefusedCode::TooLarge
-    );
-    // The same again and again, each with one value present: the moments add up.
-    let mut sparse = one();
-    sparse.absent = vec![0xff; most as usize / 8];
-    sparse.absent[0] = 0xfe;
-    let twice = vec![block(most, vec![sparse.clone()]); 2];
-    assert_eq!(refusal(twice, 2).code(), RefusedCode::TooLarge);
-    // Side by side in one block: the places add up.
-    let wide = vec![block(most, vec![sparse; 5])];
-    assert_eq!(refusal(wide, 5).code(), RefusedCode::TooLarge);
-    let many = vec![block(1, vec![one(); limits::MAX_BATCH_COLUMNS + 1])];
-    assert_eq!(
-        refusal(many, limits::MAX_BATCH_COLUMNS as u64 + 1).code(),
-        RefusedCode::TooLarge
-    );
-}
-
-#[test]
-fn structure_that_does_not_add_up_is_refused() {
-    let two = || decimals(vec![1, 1]);
-    let masked = |absent: &[u8], values| v1::Column {
-        absent: absent.to_vec(),
-        ..column(1, values)
-    };
-    let decimal = |exponent, deltas| Values::Decimal(v1::Decimal { exponent, deltas });
-    let text = |text: String| {
-        Values::Texts(v1::Texts {
-            values: vec![text.clone(), text],
-        })
-    };
-    let cases = [
-        (
-            "no moment",
-            block(0, vec![column(1, two())]),
-            RefusedCode::Malformed,
-        ),
-        ("no column", block(2, vec![]), RefusedCode::Malformed),
-        (
-            "no times",
-            v1::Block {
-                times: None,
-                columns: vec![column(1, two())],
-            },
-            RefusedCode::Malformed,
-        ),
-        (
-            "series 0",
-            block(2, vec![column(0, two())]),
-            RefusedCode::Malformed,
-        ),
-        (
-            "a value too few",
-            block(3, vec![column(1, two())]),
-            RefusedCode::CountMismatch,
-        ),
-        (
-            "a value too many",
-            block(1, vec![column(1, two())]),
-            RefusedCode::CountMismatch,
-        ),
-        (
-            "no values",
-            block(
-                2,
-                vec![v1::Column {
-                    series: 1,
-                    ..Default::default()
-                }],
-            ),
-            RefusedCode::Malformed,
-        ),
-        (
-            "mask too long",
-            block(2, vec![masked(&[0, 0], two())]),
-            RefusedCode::CountMismatch,
-        ),
-        (
-            "mask too short",
-            block(9, vec![masked(&[0xfe], two())]),
-            RefusedCode::CountMismatch,
-        ),
-        (
-            "mask past the end",
-            block(2, vec![masked(&[4], two())]),
-            RefusedCode::Malformed,
-        ),
-        (
-            "all absent",
-            block(2, vec![masked(&[3], decimals(vec![]))]),
-            RefusedCode::Malformed,
-        ),
-        (
-            "values for absent",
-            block(2, vec![masked(&[1], two())]),
-            RefusedCode::CountMismatch,
-        ),
-        (
-            "exponent",
-            block(2, vec![column(1, decimal(-23, vec![1, 1]))]),
-            RefusedCode::Malformed,
-        ),
-        (
-            "overflow",
-            block(2, vec![column(1, decimal(0, vec![i64::MAX, 1]))]),
-            RefusedCode::Malformed,
-        ),
-        (
-            "long text",
-            block(
-                2,
-                vec![column(1, text("x".repeat(limits::MAX_TEXT_BYTES + 1)))],
-            ),
-            RefusedCode::TooLarge,
-        ),
-    ];
-    for (name, block, code) in cases {
-        let error = refusal(vec![block], 2);
-        assert_eq!(error.code(), code, "{name}: {error}");
-    }
-    let fine = block(2, vec![column(1, text("x".repeat(limits::MAX_TEXT_BYTES)))]);
-    let message = v1::Payload { blocks: vec![fine] }.encode_to_vec();
-    assert!(decode(&header(&message, 2), &message).is_ok());
-}
-
-#[test]
-fn texts_that_are_not_utf_8_are_refused() {
-    let values = Values::Texts(v1::Texts {
-        values: vec!["abc".into()],
-    });
-    let payload = v1::Payload {
-        blocks: vec![block(1, vec![column(1, values)])],
-    };
-    let mut message = payload.encode_to_vec();
-    let at = message.windows(3).position(|part| part == b"abc").unwrap();
-    message[at] = 0xff;
-    let error = decode(&header(&message, 1), &message).unwrap_err();
-    assert_eq!(error, DecodeError::Malformed("a text is not utf-8"));
 }
