@@ -15,6 +15,11 @@ use crate::v1::Encoding;
 
 const ZSTD_LEVEL: i32 = 1;
 
+/// A shorter message is sent as it is. zstd would take some 30 bytes off a single scrape of ten
+/// series, and then cost the sink more time than all the rest of decoding it (measured: 1.7 of
+/// 2.4 us), and the agent three times what encoding costs.
+const MIN_COMPRESSED_BYTES: usize = 192;
+
 /// What the thread keeps of each buffer; more is given back after the batch that needed it.
 const KEEP_BYTES: usize = 1 << 20;
 
@@ -156,8 +161,11 @@ impl Scratch {
         self.packed.extend(bytes);
     }
 
-    /// The message as one zstd frame, if that is smaller.
+    /// The message as one zstd frame, if it is worth it and that is smaller.
     fn compress(&mut self) -> Option<Bytes> {
+        if self.message.len() < MIN_COMPRESSED_BYTES {
+            return None;
+        }
         if self.compressor.is_none() {
             self.compressor = Compressor::new(ZSTD_LEVEL).ok();
         }

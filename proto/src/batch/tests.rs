@@ -119,15 +119,23 @@ fn a_mask_without_absent_values_is_no_mask() {
 
 #[test]
 fn payload_is_plain_where_zstd_is_not_smaller() {
-    let small = encode(&[block(vec![1], vec![numbers(1, vec![1.0])])]);
-    assert_eq!(small.encoding, v1::Encoding::Plain);
-    assert_eq!(small.payload.len() as u64, small.decoded_bytes);
-    let large = encode(&[block(
+    let mut bits = 1_u64;
+    let noise = (0..100).map(|_| {
+        bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        f64::from_bits(bits ^ bits >> 29)
+    });
+    let noise = encode(&[block((0..100).collect(), vec![numbers(1, noise.collect())])]);
+    let short = encode(&[block((0..100).collect(), vec![numbers(1, vec![1.5; 100])])]);
+    for plain in [noise, short] {
+        assert_eq!(plain.encoding, v1::Encoding::Plain);
+        assert_eq!(plain.payload.len() as u64, plain.decoded_bytes);
+    }
+    let long = encode(&[block(
         (0..1000).collect(),
         vec![numbers(1, vec![1.5; 1000])],
     )]);
-    assert_eq!(large.encoding, v1::Encoding::Zstd);
-    assert!((large.payload.len() as u64) < large.decoded_bytes);
+    assert_eq!(long.encoding, v1::Encoding::Zstd);
+    assert!((long.payload.len() as u64) < long.decoded_bytes);
 }
 
 #[test]

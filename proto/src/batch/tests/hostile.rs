@@ -124,10 +124,10 @@ proptest! {
 
 #[test]
 fn a_header_that_lies_is_refused_by_the_right_code() {
-    let times = (0..100).collect();
+    let times = (0..300).collect();
     let block = Block {
         times,
-        columns: vec![numbers(1, vec![0.5; 100])],
+        columns: vec![numbers(1, vec![0.5; 300])],
     };
     let encoded = encode(&[block]);
     let good = encoded.header();
