@@ -1,0 +1,399 @@
+//! The spool: every reading that was batched, on disk, until the sink has it.
+//!
+//! In: encoded batches, and counts of readings that were lost before batching. Out: records in order
+//! of their sequence for the sender, and the books that make the ledger. It promises:
+//!
+//! * what was appended and committed survives a crash and leaves only after the sink's ack;
+//! * every reading gets a place in exactly one sequence, whatever the overflow policy does;
+//! * a drop is provisional until the sink has acknowledged the `Skip` that says so;
+//! * one opening of the spool is one stream with its own random id, so that a restored or cloned
+//!   disk can never pass new readings off as old ones.
+//!
+//! On disk, under `<data_dir>/spool`:
+//!
+//! | name | content |
+//! |---|---|
+//! | `lock` | locked by the agent that has the spool open |
+//! | `<order>-<stream id>/` | one stream: `order` is 10 decimal digits and rises with every stream, the id is 32 hex digits |
+//! | `gone-<order>-<stream id>/` | a stream on its way out; removed at open |
+//!
+//! A stream's directory is a journal ([`weir_journal`] documents its files) whose id is the stream id
+//! and whose record number is the sequence, with the file `state` beside it (see `spool/state.rs`).
+//! A record of kind 1 is an encoded `weir.v1.Record` holding a `Batch` or a `Skip`. The preamble of
+//! each segment is an encoded `Record` holding `Definitions`: every series the segment may use.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use weir_journal::{AppendError, Disk, OpenError, ReadError, Storage};
+use weir_process::clock::Clock;
+use weir_proto::batch::Encoded;
+use weir_proto::v1;
+
+use crate::ledger;
+
+mod overflow;
+mod recover;
+mod retire;
+mod state;
+mod stream;
+
+pub(crate) use stream::Stream;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// The journal's kind of a record: an encoded `weir.v1.Record`.
+pub(crate) const RECORD_KIND: u8 = 1;
+
+/// How long an appender that waits for room sleeps at most before it looks itself: room that others
+/// make on a full disk announces itself to nobody.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the spool does with a batch when it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Waits for room; the samplers then miss ticks, and count them.
+    Block,
+    /// Gives up the oldest segment that is not on its way to the sink.
+    DropOldest,
+    /// Gives up the batch.
+    DropNewest,
+}
+
+/// What a spool is opened with.
+#[derive(Clone, Debug)]
+pub struct SpoolConfig {
+    /// The spool lives in `<data_dir>/spool`.
+    pub data_dir: PathBuf,
+    /// Most bytes on disk over all streams.
+    pub max_bytes: u64,
+    /// Bytes of one segment: the grain in which space is given back. At most an eighth of the limit is used.
+    pub segment_bytes: u64,
+    /// What happens at the limit.
+    pub overflow: Overflow,
+    /// How long a batch may wait for its commit; zero commits each at once.
+    pub commit_interval: Duration,
+}
+
+/// One batch on its way into the spool.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The payload and what its header says of it.
+    pub encoded: Encoded,
+    /// Series this batch is the first to use. Refs count up from 1 and are never reused.
+    pub series_defined: Vec<v1::Series>,
+    /// Monotonic clock when the batch's first reading was taken.
+    pub monotonic_start_ns: u64,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It has this sequence, and is durable after the next commit.
+    Stored {
+        /// Its sequence in the current stream.
+        sequence: u64,
+    },
+    /// The spool was full and its policy gave this batch up; its readings are counted.
+    Dropped,
+}
+
+/// Why the spool did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The directory or a state file did not do what was asked of it.
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another agent uses this data directory.
+    #[error("spool {path} is in use by another agent: stop that one, or set WEIR_AGENT_DATA_DIR", path = path.display())]
+    Locked {
+        /// The spool's directory.
+        path: PathBuf,
+    },
+    /// A stream's journal did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A stream's journal could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A batch can never fit.
+    #[error("batch does not fit the spool: {0}")]
+    TooLarge(AppendError),
+    /// A write or sync failed: only a restart goes through recovery.
+    #[error("spool accepts nothing more, restart the agent: {0}")]
+    Poisoned(String),
+    /// [`Spool::finish`] was called.
+    #[error("spool is closed")]
+    Closed,
+}
+
+/// The spool. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Spool {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all handles share.
+pub(crate) struct Shared {
+    pub(crate) config: SpoolConfig,
+    pub(crate) dir: PathBuf,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+    /// Rises when space may have been given back: appenders wait on it.
+    room: watch::Sender<u64>,
+    /// Rises when the sender should look again at what there is to do.
+    news: watch::Sender<u64>,
+    /// Appenders waiting for room.
+    starved: AtomicUsize,
+    /// An appender waits until nothing is in flight, to drop the oldest segment.
+    drop_wanted: AtomicBool,
+    /// Held until the process ends.
+    _lock: weir_journal::storage::Lock,
+}
+
+/// What changes together.
+pub(crate) struct Inner {
+    /// Oldest first; the last one is live unless the spool is finished.
+    pub(crate) streams: VecDeque<Arc<Stream>>,
+    pub(crate) next_order: u64,
+    /// Readings given up and not yet in a Skip record, by reason number.
+    pub(crate) lost: BTreeMap<i32, u64>,
+    /// When the oldest of them was given up.
+    pub(crate) lost_since: Option<tokio::time::Instant>,
+    /// Definitions that left with a dropped batch; the next batch carries them.
+    pub(crate) undelivered: Vec<v1::Series>,
+    /// The stream with records on the wire over a live connection.
+    pub(crate) in_flight: Option<[u8; 16]>,
+    pub(crate) finished: bool,
+    /// The books of streams delivered completely by this process.
+    pub(crate) retired: ledger::Totals,
+}
+
+enum Attempt {
+    Stored(u64),
+    Busy,
+    Full,
+}
+
+impl Spool {
+    /// Opens the spool on the file system: recovers what earlier runs left and begins a new stream.
+    ///
+    /// # Errors
+    /// The data directory cannot be used, or another agent uses it. Content is never a reason.
+    pub fn open(config: SpoolConfig, clock: Arc<dyn Clock>) -> Result<Spool, SpoolError> {
+        Spool::open_on(Arc::new(Disk), config, clock)
+    }
+
+    /// [`Spool::open`] on another storage.
+    ///
+    /// # Errors
+    /// See [`Spool::open`].
+    pub fn open_on(
+        storage: Arc<dyn Storage>,
+        config: SpoolConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Spool, SpoolError> {
+        let dir = config.data_dir.join("spool");
+        let recovered = recover::recover(&storage, &dir, &config)?;
+        let shared = Shared {
+            dir,
+            storage,
+            clock,
+            inner: Mutex::new(Inner {
+                streams: recovered.streams,
+                next_order: recovered.next_order,
+                lost: BTreeMap::new(),
+                lost_since: None,
+                undelivered: Vec::new(),
+                in_flight: None,
+                finished: false,
+                retired: ledger::Totals::default(),
+            }),
+            room: watch::Sender::new(0),
+            news: watch::Sender::new(0),
+            starved: AtomicUsize::new(0),
+            drop_wanted: AtomicBool::new(false),
+            _lock: recovered.lock,
+            config,
+        };
+        let spool = Spool {
+            shared: Arc::new(shared),
+        };
+        let mut inner = spool.lock();
+        spool.begin_stream(&mut inner, BTreeMap::new())?;
+        drop(inner);
+        Ok(spool)
+    }
+
+    /// Takes a batch. Waits while the journal is busy, and while the spool is full where the policy
+    /// says so. Dropping the future before it returns leaves the batch out, or in: never in twice.
+    ///
+    /// # Errors
+    /// The spool is closed or broken, or the batch can never fit.
+    pub async fn append(&self, draft: Draft) -> Result<Appended, SpoolError> {
+        loop {
+            let mut room = self.shared.room.subscribe();
+            let attempt = self.try_append(&draft)?;
+            match attempt {
+                Attempt::Stored(sequence) => return Ok(Appended::Stored { sequence }),
+                Attempt::Busy => self.wait_for_commit().await,
+                Attempt::Full => match self.shared.config.overflow {
+                    Overflow::DropNewest => {
+                        self.lose_newest(draft);
+                        return Ok(Appended::Dropped);
+                    }
+                    Overflow::DropOldest => self.make_room(&mut room).await?,
+                    Overflow::Block => self.wait_for_room(&mut room).await?,
+                },
+            }
+        }
+    }
+
+    /// Counts readings that were lost before they were batched; they become a `Skip` within a second.
+    pub async fn record_drop(&self, reason: v1::DropReason, readings: u64) {
+        self.lose(reason, readings);
+    }
+
+    /// No more comes: writes what is counted as lost, commits everything, and seals the current
+    /// stream. Appending is an error from here on; the sender goes on delivering.
+    ///
+    /// # Errors
+    /// The last commit failed.
+    pub async fn finish(&self) -> Result<(), SpoolError> {
+        self.flush_lost(true)?;
+        let live = {
+            let mut inner = self.lock();
+            inner.finished = true;
+            inner.live()
+        };
+        self.bump_room();
+        let Some(live) = live else { return Ok(()) };
+        let sealed = live.seal().await;
+        self.bump_news();
+        sealed
+    }
+
+    /// Where every reading is now.
+    pub fn ledger(&self) -> ledger::View {
+        let inner = self.lock();
+        let mut totals = inner.retired.clone();
+        let mut streams = Vec::with_capacity(inner.streams.len());
+        for stream in &inner.streams {
+            let view = stream.view();
+            totals.add(&view);
+            streams.push(view);
+        }
+        ledger::View {
+            streams,
+            totals,
+            spool_bytes: inner.bytes(),
+            spool_max_bytes: self.shared.config.max_bytes,
+        }
+    }
+
+    /// The id of the stream that is being written.
+    pub fn live_stream_id(&self) -> Option<[u8; 16]> {
+        self.lock().live().map(|stream| stream.id)
+    }
+
+    fn try_append(&self, draft: &Draft) -> Result<Attempt, SpoolError> {
+        let mut inner = self.lock();
+        if inner.finished {
+            return Err(SpoolError::Closed);
+        }
+        let need = draft.encoded.payload.len() as u64 + 256;
+        if inner.bytes() + need > self.shared.config.max_bytes {
+            return Ok(Attempt::Full);
+        }
+        let live = inner.live().expect("a spool that is not finished has a live stream");
+        let mut series_defined = inner.undelivered.clone();
+        series_defined.extend_from_slice(&draft.series_defined);
+        let boot_id = self.shared.clock.boot_id();
+        match live.append_batch(draft, series_defined, boot_id) {
+            Ok(sequence) => {
+                inner.undelivered.clear();
+                Ok(Attempt::Stored(sequence))
+            }
+            Err(error) => refusal(error),
+        }
+    }
+
+    /// Waits until the live journal has committed something, or a moment has passed.
+    async fn wait_for_commit(&self) {
+        let Some(live) = self.lock().live() else { return };
+        let mut progress = live.progress();
+        drop(live);
+        let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
+    }
+
+    /// Waits until space may have been given back.
+    async fn wait_for_room(&self, room: &mut watch::Receiver<u64>) -> Result<(), SpoolError> {
+        self.shared.starved.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Starved(&self.shared.starved);
+        self.bump_news();
+        let _ = tokio::time::timeout(LOOK_AGAIN, room.changed()).await;
+        Ok(())
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while it was held leaves at worst a count that the ledger then shows as unexplained.
+        self.shared
+            .inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn bump_room(&self) {
+        self.shared.room.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn bump_news(&self) {
+        self.shared.news.send_modify(|n| *n += 1);
+    }
+}
+
+impl Inner {
+    /// The stream being written.
+    pub(crate) fn live(&self) -> Option<Arc<Stream>> {
+        self.streams.back().filter(|stream| stream.is_live()).cloned()
+    }
+
+    /// Bytes of all streams.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.bytes()).sum()
+    }
+}
+
+/// One waiting appender, counted for as long as it waits.
+struct Starved<'a>(&'a AtomicUsize);
+
+impl Drop for Starved<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the journal's refusal means to an appender.
+fn refusal(error: AppendError) -> Result<Attempt, SpoolError> {
+    match error {
+        AppendError::Busy => Ok(Attempt::Busy),
+        AppendError::Full | AppendError::DiskFull => Ok(Attempt::Full),
+        AppendError::TooLarge { .. } => Err(SpoolError::TooLarge(error)),
+        AppendError::Poisoned(reason) => Err(SpoolError::Poisoned(reason)),
+        AppendError::Closed => Err(SpoolError::Closed),
+    }
+}

@@ -1,0 +1,203 @@
+//! The state file of one stream: what must be known before a segment may be removed.
+//!
+//! In: an [`Account`] and the cumulative count at some later sequence. Out: the same after a crash.
+//! Promises: a torn or lost write leaves the former state readable; after creation no write needs
+//! new disk space, so it works on a full disk; an unknown version is refused by name.
+//!
+//! The file is 8192 bytes, allocated when the stream is created. Two slots of 512 bytes, at 0 and
+//! at 4096 (so that no device block holds both), are written in turn: the slot of generation `g`
+//! stands at `(g % 2) * 4096`. The valid slot with the highest generation counts. All numbers are
+//! little endian.
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 8 | magic `WEIRSTRM` |
+//! | 8 | 2 | format version, 1 |
+//! | 10 | 2 | flags: bit 0 = a sink may know this stream (a Hello was sent) |
+//! | 12 | 4 | crc32c of the batch at `acked_through`; 0 after a Skip |
+//! | 16 | 8 | generation, from 1 |
+//! | 24 | 16 | stream id |
+//! | 40 | 8 | `acked_through`: every sequence through it is durable at the sink |
+//! | 48 | 8 | readings of the stream through `acked_through` |
+//! | 56 | 8 | readings of acknowledged batches |
+//! | 64 | 128 | readings of acknowledged Skips, 16 numbers by reason |
+//! | 192 | 8 | `known_through`: a sequence at or after `acked_through` ... |
+//! | 200 | 8 | ... and the readings of the stream through it |
+//! | 208 | 300 | zero |
+//! | 508 | 4 | crc32c of bytes 0..508 |
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::ledger::{Account, REASONS};
+
+#[cfg(test)]
+mod tests;
+
+const MAGIC: &[u8; 8] = b"WEIRSTRM";
+const VERSION: u16 = 1;
+const SLOT_BYTES: usize = 512;
+const SLOT_STRIDE: u64 = 4096;
+const FILE_BYTES: usize = 8192;
+const CRC_AT: usize = 508;
+const FLAG_ANNOUNCED: u16 = 1;
+
+/// What the file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// What the sink acknowledged.
+    pub(crate) account: Account,
+    /// Whether a Hello of this stream was ever sent.
+    pub(crate) announced: bool,
+    /// A sequence at or after the acknowledged ones ...
+    pub(crate) known_through: u64,
+    /// ... and the readings of the stream through it: what a hole at the very end costs.
+    pub(crate) known_readings: u64,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    file: File,
+    stream_id: [u8; 16],
+    generation: u64,
+}
+
+impl StateFile {
+    /// Opens or creates the file, and reads the newest valid slot. `None` when there is none: a new
+    /// stream, or a file that was damaged in both slots.
+    pub(crate) fn open(
+        path: &Path,
+        stream_id: [u8; 16],
+    ) -> io::Result<(StateFile, Option<State>)> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let mut newest: Option<(u64, State)> = None;
+        if file.metadata()?.len() >= FILE_BYTES as u64 {
+            for slot in 0..2 {
+                let found = read_slot(&file, slot, stream_id)?;
+                if let Some(found) = found
+                    && newest.as_ref().is_none_or(|best| best.0 < found.0)
+                {
+                    newest = Some(found);
+                }
+            }
+        } else {
+            file.write_all_at(&[0; FILE_BYTES], 0)?;
+            file.sync_all()?;
+        }
+        let (generation, state) = match newest {
+            Some((generation, state)) => (generation, Some(state)),
+            None => (0, None),
+        };
+        let opened = StateFile {
+            file,
+            stream_id,
+            generation,
+        };
+        Ok((opened, state))
+    }
+
+    /// Makes `state` durable. When this returns, it survives a power loss.
+    pub(crate) fn write(&mut self, state: &State) -> io::Result<()> {
+        let generation = self.generation + 1;
+        let slot = encode(state, self.stream_id, generation);
+        let at = (generation % 2) * SLOT_STRIDE;
+        self.file.write_all_at(&slot, at)?;
+        self.file.sync_data()?;
+        self.generation = generation;
+        Ok(())
+    }
+}
+
+fn read_slot(
+    file: &File,
+    slot: u64,
+    stream_id: [u8; 16],
+) -> io::Result<Option<(u64, State)>> {
+    let mut bytes = [0; SLOT_BYTES];
+    file.read_exact_at(&mut bytes, slot * SLOT_STRIDE)?;
+    let Some(decoded) = decode(&bytes, stream_id) else {
+        return Ok(None);
+    };
+    match decoded {
+        Ok(found) => Ok(Some(found)),
+        Err(version) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("state file has format version {version}, this program reads {VERSION}: use the newer program"),
+        )),
+    }
+}
+
+fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTES] {
+    let account = &state.account;
+    let mut slot = [0; SLOT_BYTES];
+    slot[0..8].copy_from_slice(MAGIC);
+    slot[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    let flags = if state.announced { FLAG_ANNOUNCED } else { 0 };
+    slot[10..12].copy_from_slice(&flags.to_le_bytes());
+    slot[12..16].copy_from_slice(&account.acked_crc.to_le_bytes());
+    put(&mut slot, 16, generation);
+    slot[24..40].copy_from_slice(&stream_id);
+    put(&mut slot, 40, account.acked_through);
+    put(&mut slot, 48, account.readings_through);
+    put(&mut slot, 56, account.stored);
+    for (n, readings) in account.dropped.iter().enumerate() {
+        put(&mut slot, 64 + 8 * n, *readings);
+    }
+    put(&mut slot, 192, state.known_through);
+    put(&mut slot, 200, state.known_readings);
+    let crc = crc32c::crc32c(&slot[..CRC_AT]);
+    slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    slot
+}
+
+/// None: not a valid slot of this stream. `Err`: valid, of a version we do not know.
+#[expect(clippy::type_complexity, reason = "one private caller unpacks it at once")]
+fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, State), u16>> {
+    let crc = crc32c::crc32c(&slot[..CRC_AT]);
+    let valid = slot[0..8] == MAGIC[..]
+        && slot[CRC_AT..] == crc.to_le_bytes()
+        && slot[24..40] == stream_id;
+    if !valid {
+        return None;
+    }
+    let version = u16::from_le_bytes([slot[8], slot[9]]);
+    if version != VERSION {
+        return Some(Err(version));
+    }
+    let mut dropped = [0; REASONS];
+    for (n, readings) in dropped.iter_mut().enumerate() {
+        *readings = get(slot, 64 + 8 * n);
+    }
+    let account = Account {
+        acked_through: get(slot, 40),
+        acked_crc: u32::from_le_bytes([slot[12], slot[13], slot[14], slot[15]]),
+        readings_through: get(slot, 48),
+        stored: get(slot, 56),
+        dropped,
+    };
+    let state = State {
+        account,
+        announced: u16::from_le_bytes([slot[10], slot[11]]) & FLAG_ANNOUNCED != 0,
+        known_through: get(slot, 192),
+        known_readings: get(slot, 200),
+    };
+    Some(Ok((get(slot, 16), state)))
+}
+
+fn put(slot: &mut [u8; SLOT_BYTES], at: usize, number: u64) {
+    slot[at..at + 8].copy_from_slice(&number.to_le_bytes());
+}
+
+fn get(slot: &[u8; SLOT_BYTES], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&slot[at..at + 8]);
+    u64::from_le_bytes(bytes)
+}
