@@ -37,6 +37,7 @@ use weir_proto::v1;
 
 use crate::ledger;
 
+mod metrics;
 mod overflow;
 mod recover;
 mod retire;
@@ -293,7 +294,7 @@ impl Spool {
         let mut totals = inner.retired.clone();
         let mut streams = Vec::with_capacity(inner.streams.len());
         for stream in &inner.streams {
-            let view = stream.view();
+            let view = stream.view(None);
             totals.add(&view);
             streams.push(view);
         }

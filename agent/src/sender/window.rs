@@ -16,6 +16,7 @@ mod tests;
 struct Sent {
     piece: Piece,
     bytes: u64,
+    first_ns: i64,
 }
 
 /// The unacknowledged part of one stream. Survives a reconnect, so that a Welcome can settle what
@@ -58,21 +59,32 @@ impl Window {
         !self.is_single_step(sequence) && self.outstanding_bytes + bytes <= self.limit_bytes
     }
 
-    /// Notes what was sent; `bytes` is 0 for a Skip.
-    pub(crate) fn push(&mut self, piece: Piece, bytes: u64) {
+    /// Notes what was sent; for a Skip, `bytes` and the first reading's time are 0.
+    pub(crate) fn push(&mut self, piece: Piece, bytes: u64, first_ns: i64) {
         self.outstanding_bytes += bytes;
-        self.sent.push_back(Sent { piece, bytes });
+        let sent = Sent {
+            piece,
+            bytes,
+            first_ns,
+        };
+        self.sent.push_back(sent);
     }
 
-    /// Takes the next piece that `durable_through` covers, oldest first.
-    pub(crate) fn pop_through(&mut self, durable_through: u64) -> Option<Piece> {
+    /// Observed time of the oldest reading outstanding; 0 when none is.
+    pub(crate) fn oldest_ns(&self) -> i64 {
+        let times = self.sent.iter().map(|sent| sent.first_ns);
+        times.into_iter().find(|ns| *ns != 0).unwrap_or(0)
+    }
+
+    /// Takes the next piece that `durable_through` covers, oldest first, with its bytes.
+    pub(crate) fn pop_through(&mut self, durable_through: u64) -> Option<(Piece, u64)> {
         let front = self.sent.front()?;
         if front.piece.through > durable_through {
             return None;
         }
         let sent = self.sent.pop_front()?;
         self.outstanding_bytes -= sent.bytes;
-        Some(sent.piece)
+        Some((sent.piece, sent.bytes))
     }
 
     /// Forgets everything sent from `sequence` on: the sink discards it.

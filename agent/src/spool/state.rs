@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `WEIRSTRM` |
 //! | 8 | 2 | format version, 1 |
-//! | 10 | 2 | flags: bit 0 = a sink may know this stream (a Hello was sent) |
+//! | 10 | 2 | flags: bit 0 = a sink may know this stream (a Hello was sent), bit 1 = all its records were dropped to make room |
 //! | 12 | 4 | crc32c of the batch at `acked_through`; 0 after a Skip |
 //! | 16 | 8 | generation, from 1 |
 //! | 24 | 16 | stream id |
@@ -26,10 +26,11 @@
 //! | 208 | 300 | zero |
 //! | 508 | 4 | crc32c of bytes 0..508 |
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+
+use weir_journal::{File, Storage};
 
 use crate::ledger::{Account, REASONS};
 
@@ -40,9 +41,10 @@ const MAGIC: &[u8; 8] = b"WEIRSTRM";
 const VERSION: u16 = 1;
 const SLOT_BYTES: usize = 512;
 const SLOT_STRIDE: u64 = 4096;
-const FILE_BYTES: usize = 8192;
+const FILE_BYTES: u64 = 8192;
 const CRC_AT: usize = 508;
 const FLAG_ANNOUNCED: u16 = 1;
+const FLAG_GIVEN_UP: u16 = 2;
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub(crate) struct State {
     pub(crate) account: Account,
     /// Whether a Hello of this stream was ever sent.
     pub(crate) announced: bool,
+    /// Whether its records were dropped whole to make room.
+    pub(crate) given_up: bool,
     /// A sequence at or after the acknowledged ones ...
     pub(crate) known_through: u64,
     /// ... and the readings of the stream through it: what a hole at the very end costs.
@@ -60,37 +64,48 @@ pub(crate) struct State {
 /// The open file.
 #[derive(Debug)]
 pub(crate) struct StateFile {
-    file: File,
+    file: Arc<dyn File>,
     stream_id: [u8; 16],
     generation: u64,
 }
 
 impl StateFile {
-    /// Opens or creates the file, and reads the newest valid slot. `None` when there is none: a new
-    /// stream, or a file that was damaged in both slots.
+    /// Creates the file of a new stream, durable but for its name: the caller syncs the directory.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        path: &Path,
+        stream_id: [u8; 16],
+    ) -> io::Result<StateFile> {
+        let file = storage.create(path)?;
+        file.allocate(FILE_BYTES)?;
+        file.sync_all()?;
+        Ok(StateFile {
+            file,
+            stream_id,
+            generation: 0,
+        })
+    }
+
+    /// Opens the file and reads the newest valid slot. `None` when there is none: the stream was
+    /// made and never acknowledged, or the file was damaged in both slots.
     pub(crate) fn open(
+        storage: &dyn Storage,
         path: &Path,
         stream_id: [u8; 16],
     ) -> io::Result<(StateFile, Option<State>)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        let mut newest: Option<(u64, State)> = None;
-        if file.metadata()?.len() >= FILE_BYTES as u64 {
-            for slot in 0..2 {
-                let found = read_slot(&file, slot, stream_id)?;
-                if let Some(found) = found
-                    && newest.as_ref().is_none_or(|best| best.0 < found.0)
-                {
-                    newest = Some(found);
-                }
-            }
-        } else {
-            file.write_all_at(&[0; FILE_BYTES], 0)?;
+        let file = storage.open(path)?;
+        if file.length()? < FILE_BYTES {
+            file.allocate(FILE_BYTES)?;
             file.sync_all()?;
+        }
+        let mut newest: Option<(u64, State)> = None;
+        for slot in 0..2 {
+            let found = read_slot(file.as_ref(), slot, stream_id)?;
+            if let Some(found) = found
+                && newest.as_ref().is_none_or(|best| best.0 < found.0)
+            {
+                newest = Some(found);
+            }
         }
         let (generation, state) = match newest {
             Some((generation, state)) => (generation, Some(state)),
@@ -109,7 +124,7 @@ impl StateFile {
         let generation = self.generation + 1;
         let slot = encode(state, self.stream_id, generation);
         let at = (generation % 2) * SLOT_STRIDE;
-        self.file.write_all_at(&slot, at)?;
+        self.file.write_at(&slot, at)?;
         self.file.sync_data()?;
         self.generation = generation;
         Ok(())
@@ -117,12 +132,14 @@ impl StateFile {
 }
 
 fn read_slot(
-    file: &File,
+    file: &dyn File,
     slot: u64,
     stream_id: [u8; 16],
 ) -> io::Result<Option<(u64, State)>> {
     let mut bytes = [0; SLOT_BYTES];
-    file.read_exact_at(&mut bytes, slot * SLOT_STRIDE)?;
+    if file.read_at(&mut bytes, slot * SLOT_STRIDE)? < SLOT_BYTES {
+        return Ok(None);
+    }
     let Some(decoded) = decode(&bytes, stream_id) else {
         return Ok(None);
     };
@@ -140,7 +157,9 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
     let mut slot = [0; SLOT_BYTES];
     slot[0..8].copy_from_slice(MAGIC);
     slot[8..10].copy_from_slice(&VERSION.to_le_bytes());
-    let flags = if state.announced { FLAG_ANNOUNCED } else { 0 };
+    let announced = if state.announced { FLAG_ANNOUNCED } else { 0 };
+    let given_up = if state.given_up { FLAG_GIVEN_UP } else { 0 };
+    let flags = announced | given_up;
     slot[10..12].copy_from_slice(&flags.to_le_bytes());
     slot[12..16].copy_from_slice(&account.acked_crc.to_le_bytes());
     put(&mut slot, 16, generation);
@@ -183,9 +202,11 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         stored: get(slot, 56),
         dropped,
     };
+    let flags = u16::from_le_bytes([slot[10], slot[11]]);
     let state = State {
         account,
-        announced: u16::from_le_bytes([slot[10], slot[11]]) & FLAG_ANNOUNCED != 0,
+        announced: flags & FLAG_ANNOUNCED != 0,
+        given_up: flags & FLAG_GIVEN_UP != 0,
         known_through: get(slot, 192),
         known_readings: get(slot, 200),
     };

@@ -1,0 +1,52 @@
+//! The table of statuses.
+
+use tonic_types::ErrorDetails;
+
+use super::*;
+
+fn kind(code: Code, message: &str) -> Kind {
+    Failure::from_status(&Status::new(code, message), true).kind()
+}
+
+#[test]
+fn what_passes_is_retried() {
+    for code in [
+        Code::Unavailable,
+        Code::ResourceExhausted,
+        Code::DeadlineExceeded,
+        Code::Cancelled,
+        Code::Aborted,
+        Code::DataLoss,
+        Code::Unknown,
+        Code::Internal,
+    ] {
+        assert_eq!(kind(code, "busy"), Kind::Transient, "{code:?}");
+    }
+}
+
+#[test]
+fn a_message_too_large_is_recognised_in_all_three_spellings() {
+    let tonic = "Error, decoded message length too large: found 5242880 bytes, the limit is: 4194304 bytes";
+    assert_eq!(kind(Code::OutOfRange, tonic), Kind::Suspect);
+    assert_eq!(kind(Code::ResourceExhausted, tonic), Kind::Suspect);
+    let go = "grpc: received message larger than max (5242880 vs. 4194304)";
+    assert_eq!(kind(Code::ResourceExhausted, go), Kind::Suspect);
+}
+
+#[test]
+fn the_sinks_hint_is_read() {
+    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
+    let status = Status::with_error_details(Code::ResourceExhausted, "too large a day", details);
+    let failure = Failure::from_status(&status, true);
+    assert_eq!(failure.hint(), Some(Duration::from_secs(7)));
+    assert_eq!(failure.kind(), Kind::Transient);
+}
+
+#[test]
+fn what_is_no_sink_is_told_from_a_lost_connection() {
+    let status = Status::unknown("transport error");
+    assert_eq!(Failure::from_status(&status, false).kind(), Kind::Operator);
+    assert_eq!(Failure::from_status(&status, true).kind(), Kind::Transient);
+    let status = Status::unimplemented("");
+    assert_eq!(Failure::from_status(&status, true).kind(), Kind::Operator);
+}

@@ -1,0 +1,151 @@
+//! What happens at the limit: which segment goes, and how what was lost gets its place in the books.
+//!
+//! Dropping is provisional. A dropped segment is a hole in the stream that the sender closes with a
+//! Skip when it comes to it, trimmed to what the sink does not have; a dropped batch is counted in
+//! memory and becomes a Skip record with a sequence of its own, one for all that were lost in a
+//! second. What is on the wire over a live connection is never dropped: the appender asks the sender
+//! to let it drain first.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use weir_journal::AppendError;
+use weir_proto::v1;
+
+use super::recover::{hex, remove_segments, segment_bytes};
+use super::{Draft, Inner, Spool, SpoolError};
+
+/// Losses of this long become one Skip record.
+const COALESCE: Duration = Duration::from_secs(1);
+/// While there is no room, losses become a Skip this often all the same: a record of some 60 bytes.
+const COALESCE_FULL: Duration = Duration::from_secs(10);
+
+impl Spool {
+    /// Drops the oldest segment, or waits until that is possible or no longer needed.
+    pub(super) async fn make_room(&self, room: &mut watch::Receiver<u64>) -> Result<(), SpoolError> {
+        let dropped = self.drop_oldest()?;
+        if !dropped {
+            let _asking = DropWanted::ask(self);
+            self.wait_for_room(room).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the oldest segment of the oldest stream that has one. False when that stream has
+    /// records on the wire, or nothing but the segment being written is left.
+    fn drop_oldest(&self) -> Result<bool, SpoolError> {
+        let inner = self.lock();
+        for stream in &inner.streams {
+            if stream.release(1)? && stream_shrank(&inner, self) {
+                return Ok(true);
+            }
+            if stream.is_given_up() {
+                continue;
+            }
+            if inner.in_flight == Some(stream.id) {
+                return Ok(false);
+            }
+            let mut dropped = stream.drop_oldest()?;
+            if dropped.is_none() && stream.is_ended() {
+                dropped = Some(stream.give_up()?);
+                remove_segments(self.shared.storage.as_ref(), &stream.dir)?;
+            }
+            if let Some((from, through)) = dropped {
+                tracing::warn!(stream = %hex(&stream.id), from, through, "spool is full: dropped its oldest batches");
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Counts a batch that found no room. Its definitions go with the next batch.
+    pub(super) fn lose_newest(&self, draft: Draft) {
+        let mut inner = self.lock();
+        inner.undelivered.extend(draft.series_defined);
+        drop(inner);
+        self.lose(v1::DropReason::SpoolNewest, draft.encoded.readings);
+    }
+
+    pub(super) fn lose(&self, reason: v1::DropReason, readings: u64) {
+        if readings == 0 {
+            return;
+        }
+        let mut inner = self.lock();
+        *inner.lost.entry(reason.into()).or_default() += readings;
+        inner.lost_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Turns losses into Skip records once they are due, or at once when `now`.
+    pub(crate) fn flush_lost(&self, now: bool) -> Result<(), SpoolError> {
+        let mut inner = self.lock();
+        let Some(since) = inner.lost_since else {
+            return Ok(());
+        };
+        let full = inner.bytes() + segment_bytes(&self.shared.config) > self.shared.config.max_bytes;
+        let due = if full { COALESCE_FULL } else { COALESCE };
+        if inner.finished || (!now && since.elapsed() < due) {
+            return Ok(());
+        }
+        let Some(live) = inner.live() else {
+            return Ok(());
+        };
+        while let Some((reason, readings)) = inner.lost.pop_first() {
+            match live.append_skip(reason, readings) {
+                Ok(_) => {}
+                Err(AppendError::Busy | AppendError::DiskFull | AppendError::Full) => {
+                    inner.lost.insert(reason, readings);
+                    return Ok(());
+                }
+                Err(AppendError::Poisoned(why)) => return Err(SpoolError::Poisoned(why)),
+                Err(AppendError::Closed) => return Err(SpoolError::Closed),
+                Err(error @ AppendError::TooLarge { .. }) => return Err(SpoolError::TooLarge(error)),
+            }
+        }
+        inner.lost_since = None;
+        Ok(())
+    }
+
+    /// Whether an appender waits for what is in flight to drain.
+    pub(crate) fn wants_drop(&self) -> bool {
+        self.shared.drop_wanted.load(Ordering::Acquire)
+    }
+
+    /// Whether an appender waits for room.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.shared.starved.load(Ordering::Relaxed) > 0
+    }
+
+    /// Says which stream has records on the wire.
+    pub(crate) fn set_in_flight(&self, stream: Option<[u8; 16]>) {
+        let mut inner = self.lock();
+        if inner.in_flight != stream {
+            inner.in_flight = stream;
+            drop(inner);
+            self.bump_room();
+        }
+    }
+}
+
+/// Whether releasing acknowledged segments was enough for a batch of ordinary size.
+fn stream_shrank(inner: &Inner, spool: &Spool) -> bool {
+    inner.bytes() + segment_bytes(&spool.shared.config) <= spool.shared.config.max_bytes
+}
+
+/// A standing wish to drop, withdrawn when the appender goes on or gives up.
+struct DropWanted<'a>(&'a Spool);
+
+impl<'a> DropWanted<'a> {
+    fn ask(spool: &'a Spool) -> DropWanted<'a> {
+        spool.shared.drop_wanted.store(true, Ordering::Release);
+        DropWanted(spool)
+    }
+}
+
+impl Drop for DropWanted<'_> {
+    fn drop(&mut self) {
+        self.0.shared.drop_wanted.store(false, Ordering::Release);
+        self.0.bump_news();
+    }
+}

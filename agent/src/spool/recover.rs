@@ -1,0 +1,333 @@
+//! Opening the spool: what earlier runs left is found, counted and made ready to drain.
+//!
+//! In: the spool's directory. Out: the streams in the order in which they were begun, each with its
+//! dictionary and its cumulative counts rebuilt from the records themselves. Content is never a
+//! reason to fail: what the journal cannot read is a hole, and the sender closes it with a Skip.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use weir_journal::storage::Lock;
+use weir_journal::{Committer, Item, Journal, Options, Storage};
+use weir_proto::{record, v1};
+
+use super::state::{State, StateFile};
+use super::stream::{Parts, Stream, preamble};
+use super::{Inner, Spool, SpoolConfig, SpoolError};
+
+/// Most bytes of appended batches that wait in memory for their commit.
+const QUEUE_BYTES: usize = 8 << 20;
+const GONE: &str = "gone-";
+const STATE: &str = "state";
+
+/// What an earlier run left.
+pub(crate) struct Recovered {
+    pub(crate) streams: VecDeque<Arc<Stream>>,
+    pub(crate) next_order: u64,
+    pub(crate) lock: Lock,
+}
+
+/// Reads the spool's directory; creates it when it is missing.
+pub(crate) fn recover(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    config: &SpoolConfig,
+) -> Result<Recovered, SpoolError> {
+    storage.create_dir(dir).map_err(fault("create", dir))?;
+    let lock = storage.lock(&dir.join("lock")).map_err(|source| {
+        if source.kind() == io::ErrorKind::WouldBlock {
+            let path = dir.to_owned();
+            return SpoolError::Locked { path };
+        }
+        fault("lock", dir)(source)
+    })?;
+    let mut found = Vec::new();
+    for name in storage.list(dir).map_err(fault("list", dir))? {
+        if name.starts_with(GONE) {
+            remove_tree(storage.as_ref(), &dir.join(&name))?;
+        } else if let Some((order, id)) = parse_name(&name) {
+            found.push((order, id));
+        }
+    }
+    found.sort_unstable();
+    let mut next_order = 1;
+    let mut streams = VecDeque::new();
+    for (order, id) in found {
+        next_order = order + 1;
+        let stream = open_old(storage, dir, (order, id), config)?;
+        streams.extend(stream.map(Arc::new));
+    }
+    Ok(Recovered {
+        streams,
+        next_order,
+        lock,
+    })
+}
+
+impl Spool {
+    /// Begins a new stream and makes it the live one. Its id is synced before its first record.
+    pub(crate) fn begin_stream(
+        &self,
+        inner: &mut Inner,
+        dictionary: BTreeMap<u32, v1::Series>,
+    ) -> Result<Arc<Stream>, SpoolError> {
+        let shared = &self.shared;
+        let (stream, writer) = create(
+            &shared.storage,
+            &shared.dir,
+            (inner.next_order, rand::random()),
+            &shared.config,
+            dictionary,
+        )?;
+        inner.next_order += 1;
+        writer.spawn().map_err(fault("start the writer of", &stream.dir))?;
+        let stream = Arc::new(stream);
+        inner.streams.push_back(Arc::clone(&stream));
+        tracing::info!(stream = %hex(&stream.id), "began a stream");
+        Ok(stream)
+    }
+}
+
+fn create(
+    storage: &Arc<dyn Storage>,
+    spool: &Path,
+    (order, id): (u64, [u8; 16]),
+    config: &SpoolConfig,
+    dictionary: BTreeMap<u32, v1::Series>,
+) -> Result<(Stream, Committer), SpoolError> {
+    let dir = spool.join(directory_name(order, &id));
+    storage.create_dir(&dir).map_err(fault("create", &dir))?;
+    let file = StateFile::create(storage.as_ref(), &dir.join(STATE), id)
+        .map_err(fault("create the state of", &dir))?;
+    storage.sync_dir(&dir).map_err(fault("sync", &dir))?;
+    let (journal, writer) = Journal::open(Arc::clone(storage), &dir, options(config, id))?;
+    if !dictionary.is_empty() {
+        journal.set_preamble(Some(preamble(&dictionary)));
+    }
+    let stream = Stream::new(Parts {
+        id: journal.id(),
+        order,
+        dir,
+        journal,
+        idle_writer: None,
+        file,
+        state: State::default(),
+        dictionary,
+        durable: (0, 0),
+    });
+    Ok((stream, writer))
+}
+
+fn options(config: &SpoolConfig, id: [u8; 16]) -> Options {
+    Options {
+        segment_bytes: segment_bytes(config),
+        // The limit is over all streams, so it is the spool's to keep.
+        max_bytes: 0,
+        queue_bytes: QUEUE_BYTES,
+        commit_interval: config.commit_interval,
+        id: Some(id),
+    }
+}
+
+/// At most an eighth of the limit, so that giving up one segment gives up little.
+pub(crate) fn segment_bytes(config: &SpoolConfig) -> u64 {
+    config.segment_bytes.min(config.max_bytes / 8).max(4096)
+}
+
+/// Opens a stream of an earlier run; none when it never held anything and no sink knows of it.
+fn open_old(
+    storage: &Arc<dyn Storage>,
+    spool: &Path,
+    (order, id): (u64, [u8; 16]),
+    config: &SpoolConfig,
+) -> Result<Option<Stream>, SpoolError> {
+    let dir = spool.join(directory_name(order, &id));
+    let (journal, writer) = Journal::open(Arc::clone(storage), &dir, options(config, id))?;
+    let id = journal.id();
+    let path = dir.join(STATE);
+    let (file, state) = match StateFile::open(storage.as_ref(), &path, id) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = StateFile::create(storage.as_ref(), &path, id);
+            (file.map_err(fault("create the state of", &dir))?, None)
+        }
+        other => other.map_err(fault("read the state of", &dir))?,
+    };
+    let survey = survey(&journal)?;
+    let state = state.unwrap_or_else(|| guess(&survey, &dir));
+    let last = journal.recovery().next - 1;
+    if last == 0 && state.known_through == 0 && !state.announced {
+        drop((journal, writer));
+        retire_directory(storage.as_ref(), spool, &dir)?;
+        return Ok(None);
+    }
+    let durable = survey.durable(last, &state);
+    report(&journal, &dir, durable, &state);
+    Ok(Some(Stream::new(Parts {
+        id,
+        order,
+        dir,
+        journal,
+        idle_writer: Some(writer),
+        file,
+        state,
+        dictionary: survey.dictionary,
+        durable,
+    })))
+}
+
+fn report(journal: &Journal, dir: &Path, durable: (u64, u64), state: &State) {
+    let recovery = journal.recovery();
+    let account = &state.account;
+    tracing::info!(
+        dir = %dir.display(),
+        acked_through = account.acked_through,
+        last_sequence = durable.0,
+        readings = durable.1.saturating_sub(account.readings_through),
+        "found an earlier stream"
+    );
+    for hole in &recovery.holes {
+        tracing::error!(dir = %dir.display(), from = hole.from, through = hole.through, "spool is damaged: these batches are lost");
+    }
+    if recovery.cut_bytes > 0 {
+        tracing::warn!(dir = %dir.display(), bytes = recovery.cut_bytes, "cut a torn tail that was never committed");
+    }
+}
+
+/// What the records of a stream say.
+#[derive(Default)]
+struct Survey {
+    dictionary: BTreeMap<u32, v1::Series>,
+    /// The first record: its sequence and the readings before it.
+    first: Option<(u64, u64)>,
+    /// The last record: its sequence and the readings through it.
+    last: Option<(u64, u64)>,
+}
+
+/// Reads every record's clear-text part; payloads are shared, not copied.
+fn survey(journal: &Journal) -> Result<Survey, SpoolError> {
+    let mut survey = Survey::default();
+    let mut reader = journal.reader(journal.oldest());
+    while let Some(item) = reader.next()? {
+        let (number, body) = match item {
+            Item::Record { number, body, .. } => (number, body),
+            Item::Preamble { body } => (0, body),
+            Item::Hole { .. } => continue,
+        };
+        match record::decode(body).ok().and_then(|record| record.record) {
+            Some(v1::record::Record::Batch(batch)) => {
+                survey.define(batch.series_defined);
+                let header = batch.header.unwrap_or_default();
+                survey.count(number, header.readings_before, header.readings);
+            }
+            Some(v1::record::Record::Skip(skip)) => {
+                survey.count(number, skip.readings_before, skip.readings);
+            }
+            Some(v1::record::Record::Definitions(definitions)) => survey.define(definitions.series),
+            Some(v1::record::Record::Close(_)) | None => {}
+        }
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    fn define(&mut self, series: Vec<v1::Series>) {
+        for one in series {
+            self.dictionary.entry(one.r#ref).or_insert(one);
+        }
+    }
+
+    fn count(&mut self, number: u64, before: u64, readings: u64) {
+        self.first.get_or_insert((number, before));
+        self.last = Some((number, before + readings));
+    }
+
+    /// The end of the stream: its last sequence and the readings through it, from the records or,
+    /// where they were dropped or damaged, from what was noted before.
+    fn durable(&self, last: u64, state: &State) -> (u64, u64) {
+        let (sequence, readings) = self.last.unwrap_or_default();
+        let through = last.max(state.known_through).max(state.account.acked_through);
+        let readings = if state.known_through > sequence {
+            state.known_readings.max(readings)
+        } else {
+            readings
+        };
+        (through, readings.max(state.account.readings_through))
+    }
+}
+
+/// Where both slots of a state file are damaged: what lies before the first record was acknowledged,
+/// for nothing else removes it without a trace.
+fn guess(survey: &Survey, dir: &Path) -> State {
+    let mut state = State::default();
+    if let Some((first, readings_before)) = survey.first
+        && first > 1
+    {
+        tracing::warn!(dir = %dir.display(), "state file is damaged: the acknowledged count is taken from the records");
+        state.announced = true;
+        state.account.acked_through = first - 1;
+        state.account.readings_through = readings_before;
+        state.account.stored = readings_before;
+    }
+    state
+}
+
+/// Takes a stream's directory out of the spool: first its name, then its content.
+pub(crate) fn retire_directory(
+    storage: &dyn Storage,
+    spool: &Path,
+    dir: &Path,
+) -> Result<(), SpoolError> {
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let gone: PathBuf = spool.join(format!("{GONE}{name}"));
+    storage.rename(dir, &gone).map_err(fault("retire", dir))?;
+    storage.sync_dir(spool).map_err(fault("sync", spool))?;
+    remove_tree(storage, &gone)
+}
+
+fn remove_tree(storage: &dyn Storage, dir: &Path) -> Result<(), SpoolError> {
+    for name in storage.list(dir).map_err(fault("list", dir))? {
+        let path = dir.join(name);
+        storage.remove(&path).map_err(fault("remove", &path))?;
+    }
+    storage.remove_dir(dir).map_err(fault("remove", dir))
+}
+
+/// Removes a stream's segments; identity and state stay.
+pub(crate) fn remove_segments(storage: &dyn Storage, dir: &Path) -> Result<(), SpoolError> {
+    for name in storage.list(dir).map_err(fault("list", dir))? {
+        if name.ends_with(".seg") {
+            let path = dir.join(name);
+            storage.remove(&path).map_err(fault("remove", &path))?;
+        }
+    }
+    storage.sync_dir(dir).map_err(fault("sync", dir))
+}
+
+pub(crate) fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
+    let path = path.to_owned();
+    move |source| SpoolError::Io {
+        doing,
+        path,
+        source,
+    }
+}
+
+fn directory_name(order: u64, id: &[u8; 16]) -> String {
+    format!("{order:010}-{}", hex(id))
+}
+
+fn parse_name(name: &str) -> Option<(u64, [u8; 16])> {
+    let (order, id) = name.split_once('-')?;
+    if id.len() != 32 {
+        return None;
+    }
+    let id = u128::from_str_radix(id, 16).ok()?;
+    Some((order.parse().ok()?, id.to_be_bytes()))
+}
+
+/// An id as people and file names spell it.
+pub(crate) fn hex(id: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*id))
+}

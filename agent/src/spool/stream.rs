@@ -1,0 +1,443 @@
+//! One stream: one journal, its state file, and the books that say where each of its readings is.
+//!
+//! A stream is live (this process appends to it), ended (an earlier process, or `finish`, left it
+//! complete on disk) or given up (its records were dropped whole to make room, and only the count
+//! is left). The sender drains all three the same way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use weir_journal::{AppendError, Committer, Hole, Item, Journal, Progress, ReadError, Reader};
+use weir_proto::{record, v1};
+
+use super::state::{State, StateFile};
+use super::{Draft, RECORD_KIND, SpoolError};
+use crate::ledger::{Account, Books, Piece, Settled, StreamView};
+
+/// See the module.
+pub(crate) struct Stream {
+    pub(crate) id: [u8; 16],
+    pub(crate) order: u64,
+    pub(crate) dir: PathBuf,
+    journal: Journal,
+    /// Kept unrun where nothing is appended any more: a writer that has ended lets go of the files.
+    _idle_writer: Option<Mutex<Committer>>,
+    live: AtomicBool,
+    given_up: AtomicBool,
+    /// What the journal found damaged when it was opened.
+    damaged: Vec<Hole>,
+    ledger: Mutex<Ledger>,
+}
+
+/// What changes with every append and every ack.
+struct Ledger {
+    file: StateFile,
+    state: State,
+    /// Appended and not known to be durable: sequence, and readings of the stream through it.
+    waiting: VecDeque<(u64, u64)>,
+    durable_through: u64,
+    durable_readings: u64,
+    appended_readings: u64,
+    dictionary: BTreeMap<u32, v1::Series>,
+    /// Bytes acknowledged since segments were last released.
+    releasable_bytes: u64,
+    /// `acked_through` and the first reading's time beyond it, once looked up.
+    oldest_unacked: Option<(u64, i64)>,
+}
+
+/// What a stream is put together from.
+pub(crate) struct Parts {
+    pub(crate) id: [u8; 16],
+    pub(crate) order: u64,
+    pub(crate) dir: PathBuf,
+    pub(crate) journal: Journal,
+    pub(crate) idle_writer: Option<Committer>,
+    pub(crate) file: StateFile,
+    pub(crate) state: State,
+    pub(crate) dictionary: BTreeMap<u32, v1::Series>,
+    /// The last sequence of the stream, and its readings through it.
+    pub(crate) durable: (u64, u64),
+}
+
+impl Stream {
+    pub(crate) fn new(parts: Parts) -> Stream {
+        let (durable_through, durable_readings) = parts.durable;
+        Stream {
+            id: parts.id,
+            order: parts.order,
+            dir: parts.dir,
+            live: AtomicBool::new(parts.idle_writer.is_none()),
+            given_up: AtomicBool::new(parts.state.given_up),
+            damaged: parts.journal.recovery().holes.clone(),
+            journal: parts.journal,
+            _idle_writer: parts.idle_writer.map(Mutex::new),
+            ledger: Mutex::new(Ledger {
+                file: parts.file,
+                state: parts.state,
+                waiting: VecDeque::new(),
+                durable_through,
+                durable_readings,
+                appended_readings: durable_readings,
+                dictionary: parts.dictionary,
+                releasable_bytes: 0,
+                oldest_unacked: None,
+            }),
+        }
+    }
+
+    /// Appends a batch with the next sequence.
+    pub(crate) fn append_batch(
+        &self,
+        draft: &Draft,
+        series_defined: Vec<v1::Series>,
+        boot_id: [u8; 16],
+    ) -> Result<u64, AppendError> {
+        let mut ledger = self.lock();
+        ledger.define(&self.journal, &series_defined);
+        let readings = draft.encoded.readings;
+        let header = v1::BatchHeader {
+            sequence: self.journal.next(),
+            readings_before: ledger.appended_readings,
+            boot_id: boot_id.to_vec(),
+            monotonic_start_ns: draft.monotonic_start_ns,
+            ..draft.encoded.header()
+        };
+        let payload = draft.encoded.payload.clone();
+        let body = record::encode_batch(header, series_defined, payload);
+        self.append(&mut ledger, &body, readings)
+    }
+
+    /// Appends a Skip with a sequence of its own: readings that never made it into a batch.
+    pub(crate) fn append_skip(&self, reason: i32, readings: u64) -> Result<u64, AppendError> {
+        let mut ledger = self.lock();
+        let sequence = self.journal.next();
+        let skip = v1::Skip {
+            from: sequence,
+            through: sequence,
+            reason,
+            readings_before: ledger.appended_readings,
+            readings,
+        };
+        let body = record::encode(&v1::Record {
+            record: Some(v1::record::Record::Skip(skip)),
+        });
+        self.append(&mut ledger, &body, readings)
+    }
+
+    /// Appends a record of another stream under this one's numbers: see `spool/retire.rs`.
+    pub(crate) fn append_again(&self, mut batch: v1::Batch) -> Result<u64, AppendError> {
+        let mut ledger = self.lock();
+        let mut header = batch.header.take().unwrap_or_default();
+        header.sequence = self.journal.next();
+        header.readings_before = ledger.appended_readings;
+        let readings = header.readings;
+        ledger.define(&self.journal, &batch.series_defined);
+        let body = record::encode_batch(header, batch.series_defined, batch.payload);
+        self.append(&mut ledger, &body, readings)
+    }
+
+    /// The one place where numbers are given: the ledger is locked, so the journal's next number is
+    /// the record's own.
+    fn append(&self, ledger: &mut Ledger, body: &[u8], readings: u64) -> Result<u64, AppendError> {
+        let expected = self.journal.next();
+        let sequence = self.journal.try_append(RECORD_KIND, &[body])?;
+        assert_eq!(sequence, expected, "only the stream appends to its journal");
+        ledger.appended_readings += readings;
+        ledger.waiting.push_back((sequence, ledger.appended_readings));
+        Ok(sequence)
+    }
+
+    /// Books what the sink acknowledged.
+    pub(crate) fn settle(&self, piece: &Piece, bytes: u64) -> Settled {
+        let mut ledger = self.lock();
+        ledger.releasable_bytes += bytes;
+        ledger.state.account.settle(piece)
+    }
+
+    /// Gives acknowledged segments back once `at_least` bytes are acknowledged; the state is durable
+    /// before the first of them goes. Says whether it tried.
+    pub(crate) fn release(&self, at_least: u64) -> Result<bool, SpoolError> {
+        let mut ledger = self.lock();
+        if ledger.releasable_bytes < at_least.max(1) || self.is_sealed() {
+            return Ok(false);
+        }
+        self.checkpoint_locked(&mut ledger)?;
+        let through = ledger.state.account.acked_through;
+        self.journal
+            .release(through)
+            .map_err(|source| self.io("release segments of", source))?;
+        ledger.releasable_bytes = 0;
+        Ok(true)
+    }
+
+    /// Makes the books durable: what was acknowledged, and the count at the end of the stream.
+    pub(crate) fn checkpoint(&self) -> Result<(), SpoolError> {
+        self.checkpoint_locked(&mut self.lock())
+    }
+
+    fn checkpoint_locked(&self, ledger: &mut Ledger) -> Result<(), SpoolError> {
+        self.refresh(ledger);
+        ledger.state.known_through = ledger.durable_through;
+        ledger.state.known_readings = ledger.durable_readings;
+        let Ledger { file, state, .. } = ledger;
+        file.write(state)
+            .map_err(|source| self.io("write the state of", source))
+    }
+
+    /// Notes, durably, that a sink is about to hear of this stream.
+    pub(crate) fn announce(&self) -> Result<(), SpoolError> {
+        let mut ledger = self.lock();
+        if ledger.state.announced {
+            return Ok(());
+        }
+        ledger.state.announced = true;
+        self.checkpoint_locked(&mut ledger)
+    }
+
+    /// Drops the oldest segment that is not being written, the state first. Says which sequences went.
+    pub(crate) fn drop_oldest(&self) -> Result<Option<(u64, u64)>, SpoolError> {
+        if self.is_given_up() || self.is_sealed() {
+            return Ok(None);
+        }
+        self.checkpoint()?;
+        self.journal
+            .drop_oldest()
+            .map_err(|source| self.io("drop a segment of", source))
+    }
+
+    /// Drops everything that is left of an ended stream: the count at its end stays. The files are
+    /// the caller's to remove once this has returned.
+    pub(crate) fn give_up(&self) -> Result<(u64, u64), SpoolError> {
+        let mut ledger = self.lock();
+        ledger.state.given_up = true;
+        self.checkpoint_locked(&mut ledger)?;
+        self.given_up.store(true, Ordering::Release);
+        Ok((ledger.state.account.acked_through + 1, ledger.durable_through))
+    }
+
+    /// Commits what waits and ends the writer. The stream is then complete.
+    pub(crate) async fn seal(&self) -> Result<(), SpoolError> {
+        let last = self.journal.next() - 1;
+        self.journal.close();
+        match self.journal.committed(last).await {
+            Ok(_) => {}
+            Err(AppendError::Poisoned(reason)) => return Err(SpoolError::Poisoned(reason)),
+            Err(_) => return Err(SpoolError::Closed),
+        }
+        // Only now is the last sequence known: a Close must not name an earlier one.
+        self.live.store(false, Ordering::Release);
+        self.checkpoint()
+    }
+
+    /// Whether this process appends to it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is appended to it any more.
+    pub(crate) fn is_ended(&self) -> bool {
+        !self.is_live()
+    }
+
+    /// Whether its records were dropped whole.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Whether its writer was ended by this process: its segments go with the stream, not before.
+    fn is_sealed(&self) -> bool {
+        self._idle_writer.is_none() && !self.is_live()
+    }
+
+    /// The last durable sequence, and the readings of the stream through it.
+    pub(crate) fn durable(&self) -> (u64, u64) {
+        let mut ledger = self.lock();
+        self.refresh(&mut ledger);
+        (ledger.durable_through, ledger.durable_readings)
+    }
+
+    /// The sequence the next record will get, as Hello says it.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        let ended = self.lock().durable_through + 1;
+        self.journal.next().max(ended)
+    }
+
+    /// The first sequence that can still be read.
+    pub(crate) fn oldest_sequence(&self) -> u64 {
+        if self.is_given_up() {
+            return self.next_sequence();
+        }
+        self.journal.oldest().min(self.next_sequence())
+    }
+
+    /// Reads durable records from a sequence on.
+    pub(crate) fn reader(&self, from: u64) -> Reader {
+        self.journal.reader(from)
+    }
+
+    /// How far the writer is.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.journal.progress()
+    }
+
+    /// Asks for a commit now.
+    pub(crate) fn flush(&self) {
+        self.journal.flush();
+    }
+
+    /// Bytes on disk and waiting to be.
+    pub(crate) fn bytes(&self) -> u64 {
+        if self.is_given_up() {
+            return 0;
+        }
+        self.journal.bytes()
+    }
+
+    /// The journal's counters.
+    pub(crate) fn stats(&self) -> weir_journal::Stats {
+        self.journal.stats()
+    }
+
+    /// What the sink acknowledged so far.
+    pub(crate) fn account(&self) -> Account {
+        self.lock().state.account.clone()
+    }
+
+    /// Why a sequence that cannot be read is missing.
+    pub(crate) fn reason_of_hole(&self, sequence: u64) -> v1::DropReason {
+        if sequence <= self.lock().state.account.acked_through {
+            return v1::DropReason::SinkRolledBack;
+        }
+        let damaged = |hole: &Hole| (hole.from..=hole.through).contains(&sequence);
+        if self.damaged.iter().any(damaged) {
+            v1::DropReason::Damaged
+        } else {
+            v1::DropReason::SpoolOldest
+        }
+    }
+
+    /// Every series of the stream, by ref.
+    pub(crate) fn dictionary(&self) -> BTreeMap<u32, v1::Series> {
+        self.lock().dictionary.clone()
+    }
+
+    /// The record with this sequence, if it can be read.
+    pub(crate) fn read(&self, sequence: u64) -> Result<Option<Bytes>, ReadError> {
+        if self.is_given_up() {
+            return Ok(None);
+        }
+        let mut reader = self.journal.reader(sequence);
+        while let Some(item) = reader.next()? {
+            match item {
+                Item::Record { number, body, .. } => {
+                    return Ok((number == sequence).then_some(body));
+                }
+                Item::Hole { through, .. } if through >= sequence => return Ok(None),
+                Item::Hole { .. } | Item::Preamble { .. } => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The stream's line of the ledger. Looks the oldest unacknowledged reading up on disk unless
+    /// the caller knows its time.
+    pub(crate) fn view(&self, oldest_unacked_ns: Option<i64>) -> StreamView {
+        let mut ledger = self.lock();
+        self.refresh(&mut ledger);
+        let oldest_unacked_ns =
+            oldest_unacked_ns.unwrap_or_else(|| self.oldest_unacked(&mut ledger));
+        let books = Books {
+            stream_id: self.id,
+            live: self.is_live(),
+            account: ledger.state.account.clone(),
+            produced: ledger.durable_readings,
+            oldest_unacked_ns,
+            bytes: self.bytes(),
+        };
+        books.view()
+    }
+
+    /// Observed time of the first reading beyond the acknowledged ones; 0 when there is none to read.
+    fn oldest_unacked(&self, ledger: &mut Ledger) -> i64 {
+        let acked_through = ledger.state.account.acked_through;
+        if acked_through >= ledger.durable_through || self.is_given_up() {
+            return 0;
+        }
+        if let Some((at, first_ns)) = ledger.oldest_unacked
+            && at == acked_through
+        {
+            return first_ns;
+        }
+        let first_ns = first_time(&mut self.journal.reader(acked_through + 1));
+        ledger.oldest_unacked = Some((acked_through, first_ns));
+        first_ns
+    }
+
+    /// Moves what the writer has committed from waiting to durable.
+    fn refresh(&self, ledger: &mut Ledger) {
+        let committed = self.journal.progress().borrow().durable_through;
+        while let Some((sequence, readings)) = ledger.waiting.front().copied() {
+            if sequence > committed {
+                break;
+            }
+            ledger.durable_through = sequence;
+            ledger.durable_readings = readings;
+            ledger.waiting.pop_front();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn io(&self, doing: &'static str, source: std::io::Error) -> SpoolError {
+        SpoolError::Io {
+            doing,
+            path: Path::to_path_buf(&self.dir),
+            source,
+        }
+    }
+}
+
+impl Ledger {
+    /// Takes new definitions in; every segment from now on starts with all of them.
+    fn define(&mut self, journal: &Journal, series: &[v1::Series]) {
+        let before = self.dictionary.len();
+        for one in series {
+            self.dictionary.entry(one.r#ref).or_insert_with(|| one.clone());
+        }
+        if self.dictionary.len() > before {
+            journal.set_preamble(Some(preamble(&self.dictionary)));
+        }
+    }
+}
+
+/// A segment's preamble: an encoded `Record` with every series.
+pub(crate) fn preamble(dictionary: &BTreeMap<u32, v1::Series>) -> Bytes {
+    let definitions = v1::Definitions {
+        series: dictionary.values().cloned().collect(),
+    };
+    record::encode(&v1::Record {
+        record: Some(v1::record::Record::Definitions(definitions)),
+    })
+}
+
+/// The time of the next batch's first reading; 0 when there is none, or it cannot be read.
+fn first_time(reader: &mut Reader) -> i64 {
+    while let Ok(Some(item)) = reader.next() {
+        let Item::Record { body, .. } = item else {
+            continue;
+        };
+        if let Ok(v1::Record {
+            record: Some(v1::record::Record::Batch(batch)),
+        }) = record::decode(body)
+        {
+            return batch.header.map_or(0, |header| header.first_ns);
+        }
+    }
+    0
+}
