@@ -82,7 +82,10 @@ impl DeadLetters {
         let mut notes: Vec<Note> = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
                 let note = fs::read(&path).ok();
                 notes.extend(note.and_then(|text| serde_json::from_slice(&text).ok()));
             }

@@ -44,6 +44,7 @@ mod retire;
 mod state;
 mod stream;
 
+pub(crate) use recover::hex;
 pub(crate) use stream::Stream;
 
 #[cfg(test)]
@@ -320,7 +321,9 @@ impl Spool {
         if inner.bytes() + need > self.shared.config.max_bytes {
             return Ok(Attempt::Full);
         }
-        let live = inner.live().expect("a spool that is not finished has a live stream");
+        let live = inner
+            .live()
+            .expect("a spool that is not finished has a live stream");
         let mut series_defined = inner.undelivered.clone();
         series_defined.extend_from_slice(&draft.series_defined);
         let boot_id = self.shared.clock.boot_id();
@@ -335,7 +338,9 @@ impl Spool {
 
     /// Waits until the live journal has committed something, or a moment has passed.
     async fn wait_for_commit(&self) {
-        let Some(live) = self.lock().live() else { return };
+        let Some(live) = self.lock().live() else {
+            return;
+        };
         let mut progress = live.progress();
         drop(live);
         let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
@@ -370,7 +375,10 @@ impl Spool {
 impl Inner {
     /// The stream being written.
     pub(crate) fn live(&self) -> Option<Arc<Stream>> {
-        self.streams.back().filter(|stream| stream.is_live()).cloned()
+        self.streams
+            .back()
+            .filter(|stream| stream.is_live())
+            .cloned()
     }
 
     /// Bytes of all streams.

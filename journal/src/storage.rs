@@ -24,10 +24,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens a file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-    /// Gives a file another name, replacing what had it, in one step.
+    /// Gives a file, or a directory with all it holds, another name in one step; a file replaces what had the name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a name. Open files stay readable.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes a lock that ends with the returned value or the process; `WouldBlock` when someone else has it.

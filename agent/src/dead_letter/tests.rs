@@ -34,5 +34,10 @@ fn keeping_twice_leaves_one_letter() {
     letters.keep(&note(1), b"one").unwrap();
     letters.keep(&note(1), b"one").unwrap();
     assert_eq!(letters.list().unwrap().len(), 1);
-    assert_eq!(fs::read_dir(data.path().join("dead-letter")).unwrap().count(), 2);
+    assert_eq!(
+        fs::read_dir(data.path().join("dead-letter"))
+            .unwrap()
+            .count(),
+        2
+    );
 }

@@ -81,7 +81,9 @@ impl Failure {
         if code == Code::Unimplemented || foreign {
             return Failure::NotASink(reason_of(status));
         }
-        let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        let hint = status
+            .get_details_retry_info()
+            .and_then(|info| info.retry_delay);
         Failure::Status {
             code,
             oversize: code == Code::ResourceExhausted && hint.is_none() && is_oversize(&message),
@@ -132,9 +134,14 @@ impl Failure {
 /// grpc-go and tonic word it differently; neither gives a detail to go by.
 fn is_oversize(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    ["larger than max", "message length", "too large", "size limit"]
-        .iter()
-        .any(|words| message.contains(words))
+    [
+        "larger than max",
+        "message length",
+        "too large",
+        "size limit",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
 }
 
 /// A status made on this side hides its cause below: "transport error" alone helps nobody.

@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -23,7 +24,7 @@ pub(crate) struct Rate {
 }
 
 struct Bucket {
-    limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Elapsed>>,
     clock: TokioClock,
 }
 

@@ -74,23 +74,49 @@ impl Collector for Scrape {
         let stats = stats.unwrap_or_default();
 
         let mut gauges = Gauges(&mut encoder);
-        gauges.add("spool_bytes", "bytes the spool takes on disk", count(view.spool_bytes))?;
-        gauges.add("spool_max_bytes", "the spool's limit", count(view.spool_max_bytes))?;
-        gauges.add("spool_streams", "streams the spool holds", count(view.streams.len() as u64))?;
+        gauges.add(
+            "spool_bytes",
+            "bytes the spool takes on disk",
+            count(view.spool_bytes),
+        )?;
+        gauges.add(
+            "spool_max_bytes",
+            "the spool's limit",
+            count(view.spool_max_bytes),
+        )?;
+        gauges.add(
+            "spool_streams",
+            "streams the spool holds",
+            count(view.streams.len() as u64),
+        )?;
         gauges.add(
             "spool_oldest_age_seconds",
             "age of the oldest reading that is not acknowledged",
             age_ns / 1_000_000_000,
         )?;
-        gauges.add("ledger_spooled", "readings not acknowledged yet", count(view.totals.spooled))?;
+        gauges.add(
+            "ledger_spooled",
+            "readings not acknowledged yet",
+            count(view.totals.spooled),
+        )?;
         gauges.add(
             "ledger_unexplained",
             "readings the books cannot account for",
             view.totals.unexplained,
         )?;
         let seconds = Duration::from_nanos(stats.sync_nanos_total).as_secs_f64();
-        seconds_total(&mut encoder, "spool_sync", "time spent in fdatasync", seconds)?;
-        total(&mut encoder, "spool_syncs", "commits of the current stream", stats.syncs)?;
+        seconds_total(
+            &mut encoder,
+            "spool_sync",
+            "time spent in fdatasync",
+            seconds,
+        )?;
+        total(
+            &mut encoder,
+            "spool_syncs",
+            "commits of the current stream",
+            stats.syncs,
+        )?;
         total(
             &mut encoder,
             "spool_written_bytes",
@@ -105,7 +131,9 @@ struct Gauges<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 impl Gauges<'_, '_> {
     fn add(&mut self, name: &str, help: &str, value: i64) -> Result<(), std::fmt::Error> {
         let gauge = ConstGauge::new(value);
-        let encoder = self.0.encode_descriptor(name, help, None, gauge.metric_type())?;
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, gauge.metric_type())?;
         gauge.encode(encoder)
     }
 }

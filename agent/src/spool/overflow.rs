@@ -24,7 +24,10 @@ const COALESCE_FULL: Duration = Duration::from_secs(10);
 
 impl Spool {
     /// Drops the oldest segment, or waits until that is possible or no longer needed.
-    pub(super) async fn make_room(&self, room: &mut watch::Receiver<u64>) -> Result<(), SpoolError> {
+    pub(super) async fn make_room(
+        &self,
+        room: &mut watch::Receiver<u64>,
+    ) -> Result<(), SpoolError> {
         let dropped = self.drop_oldest()?;
         if !dropped {
             let _asking = DropWanted::ask(self);
@@ -83,7 +86,8 @@ impl Spool {
         let Some(since) = inner.lost_since else {
             return Ok(());
         };
-        let full = inner.bytes() + segment_bytes(&self.shared.config) > self.shared.config.max_bytes;
+        let full =
+            inner.bytes() + segment_bytes(&self.shared.config) > self.shared.config.max_bytes;
         let due = if full { COALESCE_FULL } else { COALESCE };
         if inner.finished || (!now && since.elapsed() < due) {
             return Ok(());
@@ -100,7 +104,9 @@ impl Spool {
                 }
                 Err(AppendError::Poisoned(why)) => return Err(SpoolError::Poisoned(why)),
                 Err(AppendError::Closed) => return Err(SpoolError::Closed),
-                Err(error @ AppendError::TooLarge { .. }) => return Err(SpoolError::TooLarge(error)),
+                Err(error @ AppendError::TooLarge { .. }) => {
+                    return Err(SpoolError::TooLarge(error));
+                }
             }
         }
         inner.lost_since = None;

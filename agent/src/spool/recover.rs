@@ -5,7 +5,8 @@
 //! reason to fail: what the journal cannot read is a hole, and the sender closes it with a Skip.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,12 +78,14 @@ impl Spool {
         let (stream, writer) = create(
             &shared.storage,
             &shared.dir,
-            (inner.next_order, rand::random()),
+            (inner.next_order, draw_id()?),
             &shared.config,
             dictionary,
         )?;
         inner.next_order += 1;
-        writer.spawn().map_err(fault("start the writer of", &stream.dir))?;
+        writer
+            .spawn()
+            .map_err(fault("start the writer of", &stream.dir))?;
         let stream = Arc::new(stream);
         inner.streams.push_back(Arc::clone(&stream));
         tracing::info!(stream = %hex(&stream.id), "began a stream");
@@ -108,7 +111,6 @@ fn create(
     }
     let stream = Stream::new(Parts {
         id: journal.id(),
-        order,
         dir,
         journal,
         idle_writer: None,
@@ -166,7 +168,6 @@ fn open_old(
     report(&journal, &dir, durable, &state);
     Ok(Some(Stream::new(Parts {
         id,
-        order,
         dir,
         journal,
         idle_writer: Some(writer),
@@ -247,7 +248,9 @@ impl Survey {
     /// where they were dropped or damaged, from what was noted before.
     fn durable(&self, last: u64, state: &State) -> (u64, u64) {
         let (sequence, readings) = self.last.unwrap_or_default();
-        let through = last.max(state.known_through).max(state.account.acked_through);
+        let through = last
+            .max(state.known_through)
+            .max(state.account.acked_through);
         let readings = if state.known_through > sequence {
             state.known_readings.max(readings)
         } else {
@@ -279,7 +282,10 @@ pub(crate) fn retire_directory(
     spool: &Path,
     dir: &Path,
 ) -> Result<(), SpoolError> {
-    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = dir
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let gone: PathBuf = spool.join(format!("{GONE}{name}"));
     storage.rename(dir, &gone).map_err(fault("retire", dir))?;
     storage.sync_dir(spool).map_err(fault("sync", spool))?;
@@ -312,6 +318,17 @@ pub(crate) fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) 
         path,
         source,
     }
+}
+
+/// A new stream's id, from the system and nothing else: a generator seeded in this process would draw
+/// the same in both halves of a cloned machine.
+fn draw_id() -> Result<[u8; 16], SpoolError> {
+    let path = Path::new("/dev/urandom");
+    let mut id = [0; 16];
+    File::open(path)
+        .and_then(|mut source| source.read_exact(&mut id))
+        .map_err(fault("draw a stream id from", path))?;
+    Ok(id)
 }
 
 fn directory_name(order: u64, id: &[u8; 16]) -> String {

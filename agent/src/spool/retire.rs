@@ -26,6 +26,21 @@ impl Spool {
         self.lock().streams.iter().map(|stream| stream.id).collect()
     }
 
+    /// Bytes on disk over all streams, and their limit.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.lock().bytes(), self.shared.config.max_bytes)
+    }
+
+    /// Where the agent keeps its data.
+    pub(crate) fn data_dir(&self) -> &std::path::Path {
+        &self.shared.config.data_dir
+    }
+
+    /// The wall clock.
+    pub(crate) fn wall_ns(&self) -> i64 {
+        self.shared.clock.wall_ns()
+    }
+
     /// Whether no more comes.
     pub(crate) fn is_finished(&self) -> bool {
         self.lock().finished
@@ -118,7 +133,8 @@ impl Spool {
                 }
                 Some(v1::record::Record::Skip(skip)) => {
                     moved += skip.readings;
-                    append_waiting(copy, |copy| copy.append_skip(skip.reason, skip.readings)).await?;
+                    append_waiting(copy, |copy| copy.append_skip(skip.reason, skip.readings))
+                        .await?;
                 }
                 _ => {}
             }

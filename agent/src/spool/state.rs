@@ -131,11 +131,7 @@ impl StateFile {
     }
 }
 
-fn read_slot(
-    file: &dyn File,
-    slot: u64,
-    stream_id: [u8; 16],
-) -> io::Result<Option<(u64, State)>> {
+fn read_slot(file: &dyn File, slot: u64, stream_id: [u8; 16]) -> io::Result<Option<(u64, State)>> {
     let mut bytes = [0; SLOT_BYTES];
     if file.read_at(&mut bytes, slot * SLOT_STRIDE)? < SLOT_BYTES {
         return Ok(None);
@@ -147,7 +143,9 @@ fn read_slot(
         Ok(found) => Ok(Some(found)),
         Err(version) => Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("state file has format version {version}, this program reads {VERSION}: use the newer program"),
+            format!(
+                "state file has format version {version}, this program reads {VERSION}: use the newer program"
+            ),
         )),
     }
 }
@@ -178,12 +176,14 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
 }
 
 /// None: not a valid slot of this stream. `Err`: valid, of a version we do not know.
-#[expect(clippy::type_complexity, reason = "one private caller unpacks it at once")]
+#[expect(
+    clippy::type_complexity,
+    reason = "one private caller unpacks it at once"
+)]
 fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, State), u16>> {
     let crc = crc32c::crc32c(&slot[..CRC_AT]);
-    let valid = slot[0..8] == MAGIC[..]
-        && slot[CRC_AT..] == crc.to_le_bytes()
-        && slot[24..40] == stream_id;
+    let valid =
+        slot[0..8] == MAGIC[..] && slot[CRC_AT..] == crc.to_le_bytes() && slot[24..40] == stream_id;
     if !valid {
         return None;
     }

@@ -21,7 +21,6 @@ use crate::ledger::{Account, Books, Piece, Settled, StreamView};
 /// See the module.
 pub(crate) struct Stream {
     pub(crate) id: [u8; 16],
-    pub(crate) order: u64,
     pub(crate) dir: PathBuf,
     journal: Journal,
     /// Kept unrun where nothing is appended any more: a writer that has ended lets go of the files.
@@ -52,7 +51,6 @@ struct Ledger {
 /// What a stream is put together from.
 pub(crate) struct Parts {
     pub(crate) id: [u8; 16],
-    pub(crate) order: u64,
     pub(crate) dir: PathBuf,
     pub(crate) journal: Journal,
     pub(crate) idle_writer: Option<Committer>,
@@ -68,7 +66,6 @@ impl Stream {
         let (durable_through, durable_readings) = parts.durable;
         Stream {
             id: parts.id,
-            order: parts.order,
             dir: parts.dir,
             live: AtomicBool::new(parts.idle_writer.is_none()),
             given_up: AtomicBool::new(parts.state.given_up),
@@ -147,7 +144,9 @@ impl Stream {
         let sequence = self.journal.try_append(RECORD_KIND, &[body])?;
         assert_eq!(sequence, expected, "only the stream appends to its journal");
         ledger.appended_readings += readings;
-        ledger.waiting.push_back((sequence, ledger.appended_readings));
+        ledger
+            .waiting
+            .push_back((sequence, ledger.appended_readings));
         Ok(sequence)
     }
 
@@ -216,7 +215,10 @@ impl Stream {
         ledger.state.given_up = true;
         self.checkpoint_locked(&mut ledger)?;
         self.given_up.store(true, Ordering::Release);
-        Ok((ledger.state.account.acked_through + 1, ledger.durable_through))
+        Ok((
+            ledger.state.account.acked_through + 1,
+            ledger.durable_through,
+        ))
     }
 
     /// Commits what waits and ends the writer. The stream is then complete.
@@ -282,11 +284,6 @@ impl Stream {
     /// How far the writer is.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.journal.progress()
-    }
-
-    /// Asks for a commit now.
-    pub(crate) fn flush(&self) {
-        self.journal.flush();
     }
 
     /// Bytes on disk and waiting to be.
@@ -408,7 +405,9 @@ impl Ledger {
     fn define(&mut self, journal: &Journal, series: &[v1::Series]) {
         let before = self.dictionary.len();
         for one in series {
-            self.dictionary.entry(one.r#ref).or_insert_with(|| one.clone());
+            self.dictionary
+                .entry(one.r#ref)
+                .or_insert_with(|| one.clone());
         }
         if self.dictionary.len() > before {
             journal.set_preamble(Some(preamble(&self.dictionary)));

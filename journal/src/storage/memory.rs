@@ -194,6 +194,23 @@ impl State {
     }
 }
 
+impl State {
+    /// A directory's new name is durable at once: what it holds is what tests lose.
+    fn rename_dir(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let moved = |path: &Path| path.strip_prefix(from).ok().map(|rest| to.join(rest));
+        if !self.names.keys().any(|path| moved(path).is_some()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        for names in [&mut self.names, &mut self.durable_names] {
+            *names = std::mem::take(names)
+                .into_iter()
+                .map(|(path, inode)| (moved(&path).unwrap_or(path), inode))
+                .collect();
+        }
+        Ok(())
+    }
+}
+
 impl Storage for Memory {
     fn create_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
@@ -201,10 +218,13 @@ impl Storage for Memory {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let inside = |path: &PathBuf| {
-            let name = path.strip_prefix(dir).ok()?.to_str()?;
+            let name = path.strip_prefix(dir).ok()?.iter().next()?.to_str()?;
             Some(name.to_owned())
         };
-        Ok(self.paths().iter().filter_map(inside).collect())
+        // Paths are sorted, so what one directory holds stands together.
+        let mut names: Vec<String> = self.paths().iter().filter_map(inside).collect();
+        names.dedup();
+        Ok(names)
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -223,7 +243,9 @@ impl Storage for Memory {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = hold(&self.disk);
-        let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        let Some(inode) = state.names.remove(from) else {
+            return state.rename_dir(from, to);
+        };
         state.names.insert(to.to_owned(), inode);
         Ok(())
     }
@@ -231,6 +253,10 @@ impl Storage for Memory {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = hold(&self.disk);
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(())
+    }
+
+    fn remove_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }
 

@@ -26,7 +26,8 @@ fn what_passes_is_retried() {
 
 #[test]
 fn a_message_too_large_is_recognised_in_all_three_spellings() {
-    let tonic = "Error, decoded message length too large: found 5242880 bytes, the limit is: 4194304 bytes";
+    let tonic =
+        "Error, decoded message length too large: found 5242880 bytes, the limit is: 4194304 bytes";
     assert_eq!(kind(Code::OutOfRange, tonic), Kind::Suspect);
     assert_eq!(kind(Code::ResourceExhausted, tonic), Kind::Suspect);
     let go = "grpc: received message larger than max (5242880 vs. 4194304)";

@@ -20,7 +20,10 @@ async fn half_a_request_per_second_is_one_every_two_seconds() {
     let at = departures(&Rate::new(0.5, 1), 4).await;
     for (n, millis) in at.iter().enumerate() {
         let due = 2000 * n as u128;
-        assert!((due..due + 10).contains(millis), "request {n} at {millis} ms");
+        assert!(
+            (due..due + 10).contains(millis),
+            "request {n} at {millis} ms"
+        );
     }
 }
 
@@ -29,7 +32,10 @@ async fn averages_at_most_the_rate_plus_the_burst() {
     let rate = Rate::new(2.0, 3);
     let at = departures(&rate, 40).await;
     let within_ten_seconds = at.iter().filter(|millis| **millis <= 10_000).count();
-    assert!((20..=23).contains(&within_ten_seconds), "{within_ten_seconds}");
+    assert!(
+        (20..=23).contains(&within_ten_seconds),
+        "{within_ten_seconds}"
+    );
     assert_eq!(at.iter().filter(|millis| **millis == 0).count(), 3);
 }
 

@@ -1,0 +1,195 @@
+//! What a Welcome says about the past: where to go on, what is settled, and whether the stream is
+//! still ours.
+//!
+//! In: the sink's `durable_through`, the checksum there and its count of readings. Out: the books
+//! settled as far as the sink has the stream, and a [`Feed`] that goes on from there; or the finding
+//! that the stream has forked (a restored disk, a cloned machine).
+
+use weir_journal::Item;
+use weir_proto::{record, v1};
+
+use super::failure::Failure;
+use super::feed::{Feed, reason_of};
+use super::metrics::Metrics;
+use super::window::Window;
+use crate::ledger::{Fate, Piece};
+use crate::spool::{Spool, SpoolError, Stream};
+
+/// What is resumed.
+pub(crate) struct Resume<'a> {
+    pub(crate) spool: &'a Spool,
+    pub(crate) stream: &'a Stream,
+    pub(crate) window: &'a mut Window,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) definitions_due: &'a mut bool,
+}
+
+impl Resume<'_> {
+    /// Settles what the sink has, and says where to go on.
+    pub(crate) fn at(mut self, welcome: &v1::Welcome) -> Result<Feed, Failure> {
+        let durable_through = welcome.durable_through;
+        self.check_fork(welcome)?;
+        while let Some((piece, bytes)) = self.window.pop_through(durable_through) {
+            self.settle(&piece, bytes);
+        }
+        self.settle_from_spool(welcome)?;
+        self.window.forget_from(0);
+        self.spool.release(self.stream)?;
+
+        let account = self.stream.account();
+        if durable_through < account.acked_through {
+            tracing::error!(
+                durable_through,
+                acked_through = account.acked_through,
+                "the sink has lost what it had acknowledged: sending again what the spool still holds"
+            );
+            *self.definitions_due = true;
+        }
+        let readings = if durable_through == account.acked_through {
+            if welcome.readings_through != account.readings_through && welcome.readings_through != 0
+            {
+                tracing::error!(
+                    ours = account.readings_through,
+                    the_sinks = welcome.readings_through,
+                    durable_through,
+                    "the sink counts other readings than this agent"
+                );
+            }
+            account.readings_through
+        } else {
+            welcome.readings_through
+        };
+        let next = durable_through + 1;
+        Ok(Feed::new(
+            self.stream,
+            next,
+            readings,
+            *self.definitions_due,
+        ))
+    }
+
+    fn settle(&self, piece: &Piece, bytes: u64) {
+        let settled = self.spool.settle(self.stream, piece, bytes);
+        self.metrics.settled(settled);
+    }
+
+    /// The sink knows sequences we never committed, or another batch under one of ours.
+    fn check_fork(&self, welcome: &v1::Welcome) -> Result<(), Failure> {
+        let (durable_through, theirs) = (welcome.durable_through, welcome.durable_crc);
+        let (ours_through, _) = self.stream.durable();
+        if durable_through > ours_through {
+            return Err(Failure::Forked(format!(
+                "the sink has it through {durable_through}, the spool wrote it through {ours_through}"
+            )));
+        }
+        let ours = self.crc_at(durable_through)?;
+        if ours != 0 && theirs != 0 && ours != theirs {
+            return Err(Failure::Forked(format!(
+                "the sink has another batch under sequence {durable_through}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Our checksum of a sequence; 0 where it is no batch or is no longer known.
+    fn crc_at(&self, sequence: u64) -> Result<u32, Failure> {
+        let account = self.stream.account();
+        if sequence == 0 {
+            return Ok(0);
+        }
+        if sequence == account.acked_through {
+            return Ok(account.acked_crc);
+        }
+        let body = self.stream.read(sequence).map_err(SpoolError::from)?;
+        let record = body.and_then(|body| record::decode(body).ok());
+        Ok(match record.and_then(|record| record.record) {
+            Some(v1::record::Record::Batch(batch)) => batch.header.map_or(0, |header| header.crc),
+            _ => 0,
+        })
+    }
+
+    /// Settles, from the records themselves, what the sink has beyond the last ack we saw: the ack
+    /// was lost, or the agent ended before it had noted it.
+    fn settle_from_spool(&mut self, welcome: &v1::Welcome) -> Result<(), Failure> {
+        let through = welcome.durable_through;
+        let account = self.stream.account();
+        let (mut next, mut readings) = (account.acked_through + 1, account.readings_through);
+        if next > through {
+            return Ok(());
+        }
+        let mut reader = self.stream.reader(next);
+        while next <= through && !self.stream.is_given_up() {
+            let item = reader.next().map_err(SpoolError::from)?;
+            let Some(item) = item else { break };
+            let Item::Record { number, body, .. } = item else {
+                continue;
+            };
+            let Some((before, count, fate)) = content(body) else {
+                continue;
+            };
+            if number > next {
+                // The sink took our Skip over this hole, or had the batches before they were dropped.
+                self.settle_hole(next, number - 1, readings, before, welcome);
+            }
+            if number > through {
+                return Ok(());
+            }
+            let piece = Piece {
+                from: number,
+                through: number,
+                readings_before: before,
+                readings: count,
+                fate,
+            };
+            self.settle(&piece, 0);
+            (next, readings) = (number + 1, before + count);
+        }
+        if next <= through {
+            let (end, end_readings) = self.stream.durable();
+            self.settle_hole(next, end, readings, end_readings, welcome);
+        }
+        Ok(())
+    }
+
+    /// A hole that the sink is past, wholly or in part. Wholly: it has our Skip. In part: Skips are
+    /// taken whole, so what it has are the batches themselves.
+    fn settle_hole(&self, from: u64, through: u64, before: u64, after: u64, welcome: &v1::Welcome) {
+        let durable_through = welcome.durable_through;
+        let piece = if through <= durable_through {
+            Piece {
+                from,
+                through,
+                readings_before: before,
+                readings: after.saturating_sub(before),
+                fate: Fate::Dropped(self.stream.reason_of_hole(from)),
+            }
+        } else {
+            Piece {
+                from,
+                through: durable_through,
+                readings_before: before,
+                readings: welcome.readings_through.saturating_sub(before),
+                fate: Fate::Stored {
+                    crc: welcome.durable_crc,
+                },
+            }
+        };
+        self.settle(&piece, 0);
+    }
+}
+
+/// Readings before, readings, and the fate an acknowledgement gives a record.
+fn content(body: bytes::Bytes) -> Option<(u64, u64, Fate)> {
+    match record::decode(body).ok()?.record? {
+        v1::record::Record::Batch(batch) => {
+            let header = batch.header.unwrap_or_default();
+            let fate = Fate::Stored { crc: header.crc };
+            Some((header.readings_before, header.readings, fate))
+        }
+        v1::record::Record::Skip(skip) => {
+            let fate = Fate::Dropped(reason_of(&skip));
+            Some((skip.readings_before, skip.readings, fate))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,363 @@
+//! One call, from its Welcome to its end: requests down, acknowledgements back.
+//!
+//! In: the stream's feed, the request rate, the sink's answers. Out: the stream delivered and closed,
+//! or the failure that ended the call. Promises: at most one token per request with batches; never
+//! more bytes outstanding than the window, but one batch always; a silent sink is given up; while an
+//! appender wants to drop the oldest segment, nothing new goes out until the wire is empty.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
+use weir_proto::v1;
+use weir_proto::v1::deliver_response::Response;
+
+use super::connect::Call;
+use super::delivery::Delivery;
+use super::failure::Failure;
+use super::feed::Feed;
+use super::metrics::Metrics;
+use super::rate::Rate;
+use super::{SenderConfig, Stop, set_aside};
+use crate::ledger;
+use crate::spool::{Spool, Stream};
+
+/// How a call ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything is acknowledged and the Close is durable.
+    Complete,
+    /// The time to drain is over.
+    Stopped,
+}
+
+/// What the session works with.
+pub(crate) struct Session<'a> {
+    pub(crate) config: &'a SenderConfig,
+    pub(crate) spool: &'a Spool,
+    pub(crate) stream: &'a Arc<Stream>,
+    pub(crate) rate: &'a Rate,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) delivery: &'a mut Delivery,
+    pub(crate) feed: Feed,
+    pub(crate) missed_ticks: &'a AtomicU64,
+}
+
+/// What to do next.
+enum Plan {
+    /// A request is ready.
+    Send,
+    /// The rate allows the next request at this moment.
+    WaitUntil(Instant),
+    /// Nothing to send, or no room in the window.
+    Idle,
+    /// All is acknowledged and no more comes.
+    Close,
+}
+
+impl Session<'_> {
+    /// Delivers until the stream is closed, the time is over, or something fails.
+    pub(crate) async fn run(mut self, call: Call, stop: &mut Stop) -> Result<Ended, Failure> {
+        let Call {
+            requests,
+            mut responses,
+            ..
+        } = call;
+        let mut requests = Some(requests);
+        let mut ready: Option<v1::DeliverRequest> = None;
+        let mut throttled: Option<Instant> = None;
+        let mut token = false;
+        let mut progress = self.stream.progress();
+        let mut news = self.spool.news();
+        let mut heard = Instant::now();
+        loop {
+            progress.mark_unchanged();
+            news.mark_unchanged();
+            let plan = if ready.is_some() {
+                Plan::Send
+            } else {
+                self.plan(&mut token, requests.is_some())?
+            };
+            match plan {
+                Plan::Send if ready.is_none() => {
+                    if self.delivery.window.is_empty() {
+                        heard = Instant::now();
+                    }
+                    ready = self.compose(&mut token)?;
+                    self.note_throttle(&mut throttled);
+                    continue;
+                }
+                Plan::Close => {
+                    heard = Instant::now();
+                    let last_sequence = self.stream.durable().0;
+                    ready = Some(self.request(vec![close(last_sequence)]));
+                }
+                Plan::WaitUntil(_) => {
+                    throttled.get_or_insert_with(Instant::now);
+                }
+                Plan::Send | Plan::Idle => {}
+            }
+            let closing = ready.as_ref().is_some_and(is_close);
+            let waits = requests.is_none() || closing || !self.delivery.window.is_empty();
+            let silent_at = heard + self.config.ack_timeout;
+            let wake_at = match plan {
+                Plan::WaitUntil(at) => at,
+                _ => Instant::now() + Duration::from_secs(3600),
+            };
+            tokio::select! {
+                biased;
+                answer = responses.message() => {
+                    let Some(ended) = self.on_answer(answer, requests.is_none(), &mut heard, &mut ready)? else {
+                        continue;
+                    };
+                    return Ok(ended);
+                }
+                () = stop.over() => return Ok(Ended::Stopped),
+                () = sleep_until(silent_at), if waits => {
+                    return Err(Failure::Silent(self.config.ack_timeout));
+                }
+                sent = send(requests.as_ref(), &mut ready), if ready.is_some() => {
+                    if closing && sent {
+                        // Half-closes the call: the sink ends it when the Close is durable.
+                        requests = None;
+                    } else if !sent {
+                        // The call has ended: its status says why.
+                        ready = None;
+                    }
+                }
+                () = sleep_until(wake_at), if matches!(plan, Plan::WaitUntil(_)) => {}
+                _ = progress.changed() => {}
+                _ = news.changed() => {}
+            }
+        }
+    }
+
+    /// Looks at the feed, the window and the rate; takes a token when a request can go.
+    fn plan(&mut self, token: &mut bool, open: bool) -> Result<Plan, Failure> {
+        if !open {
+            return Ok(Plan::Idle);
+        }
+        if self.delivery.window.is_empty() && self.spool.wants_drop() {
+            self.spool.set_in_flight(None);
+        }
+        if self.spool.wants_drop() {
+            return Ok(Plan::Idle);
+        }
+        let Delivery {
+            window, set_aside, ..
+        } = &mut *self.delivery;
+        let next = self.feed.peek(self.stream, set_aside).map_err(read)?;
+        let Some(next) = next else {
+            let ended = self.stream.is_ended() && window.is_empty();
+            let all_out = self.feed.is_past(self.stream.durable().0);
+            return Ok(if ended && all_out {
+                Plan::Close
+            } else {
+                Plan::Idle
+            });
+        };
+        if !next.is_batch {
+            return Ok(Plan::Send);
+        }
+        let sequence = next.piece.map_or(0, |piece| piece.from);
+        if !window.admits(sequence, next.bytes as u64) {
+            return Ok(Plan::Idle);
+        }
+        if !*token {
+            match self.rate.take() {
+                Ok(()) => *token = true,
+                Err(wait) => return Ok(Plan::WaitUntil(Instant::now() + wait)),
+            }
+        }
+        Ok(Plan::Send)
+    }
+
+    /// Takes records from the feed until the request is full, the window is, or the feed is empty.
+    /// Without a token only what is no batch goes out.
+    fn compose(&mut self, token: &mut bool) -> Result<Option<v1::DeliverRequest>, Failure> {
+        let mut records = Vec::new();
+        let (mut bytes, mut batches) = (0, 0);
+        loop {
+            let Delivery {
+                window, set_aside, ..
+            } = &mut *self.delivery;
+            let next = self.feed.peek(self.stream, set_aside).map_err(read)?;
+            let Some(next) = next else { break };
+            let fits = records.is_empty() || bytes + next.bytes <= self.config.request_max_bytes;
+            let sequence = next.piece.map_or(0, |piece| piece.from);
+            let admitted = !next.is_batch || (*token && window.admits(sequence, next.bytes as u64));
+            if !fits || !admitted {
+                break;
+            }
+            let Some(taken) = self.feed.take() else { break };
+            bytes += taken.bytes;
+            batches += u64::from(taken.is_batch);
+            if let Some(piece) = taken.piece {
+                let outstanding = if taken.is_batch {
+                    taken.bytes as u64
+                } else {
+                    0
+                };
+                window.push(piece, outstanding, taken.first_ns);
+            }
+            records.push(taken.record);
+        }
+        if records.is_empty() {
+            return Ok(None);
+        }
+        if batches > 0 {
+            *token = false;
+            self.metrics.requests.inc();
+            self.metrics.batches.inc_by(batches);
+        }
+        self.metrics.sent_bytes.inc_by(bytes as u64);
+        self.spool.set_in_flight(Some(self.stream.id));
+        self.show_window();
+        Ok(Some(self.request(records)))
+    }
+
+    fn request(&self, records: Vec<v1::Record>) -> v1::DeliverRequest {
+        let view = self.stream.view(Some(self.delivery.window.oldest_ns()));
+        let (bytes, max_bytes) = self.spool.size();
+        let missed_ticks = self.missed_ticks.load(Ordering::Relaxed);
+        v1::DeliverRequest {
+            hello: None,
+            records,
+            report: Some(ledger::report(&view, bytes, max_bytes, missed_ticks)),
+        }
+    }
+
+    /// Takes an answer in. Says how the call ended, when it did and nothing failed.
+    fn on_answer(
+        &mut self,
+        answer: Result<Option<v1::DeliverResponse>, Status>,
+        closed: bool,
+        heard: &mut Instant,
+        ready: &mut Option<v1::DeliverRequest>,
+    ) -> Result<Option<Ended>, Failure> {
+        let answer = answer.map_err(|status| Failure::from_status(&status, true))?;
+        match answer.map(|answer| answer.response) {
+            None if closed && self.delivery.window.is_empty() => {
+                return Ok(Some(Ended::Complete));
+            }
+            None => return Err(Failure::Ended),
+            Some(Some(Response::Ack(ack))) => {
+                if self.on_ack(&ack)? {
+                    *heard = Instant::now();
+                }
+            }
+            Some(Some(Response::Refused(refused))) => {
+                *heard = Instant::now();
+                // What was composed after the refused batch would be discarded.
+                *ready = None;
+                self.on_refused(&refused)?;
+            }
+            Some(Some(Response::Welcome(_)) | None) => {
+                return Err(Failure::NotASink("it answered out of turn".to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Books what is acknowledged; true if anything was.
+    fn on_ack(&mut self, ack: &v1::Ack) -> Result<bool, Failure> {
+        self.delivery
+            .window
+            .set_limit(ack.window_bytes.min(self.config.window_bytes));
+        let mut moved = false;
+        while let Some((piece, bytes)) = self.delivery.window.pop_through(ack.durable_through) {
+            moved = true;
+            self.metrics
+                .settled(self.spool.settle(self.stream, &piece, bytes));
+            self.delivery.acked(piece.through, self.feed.defined_at());
+        }
+        if moved {
+            self.spool.release(self.stream)?;
+            if self.delivery.window.is_empty() {
+                self.spool.set_in_flight(None);
+            }
+        }
+        self.show_window();
+        Ok(moved)
+    }
+
+    /// Sets the batch aside, then goes on behind it with a Skip in its place.
+    fn on_refused(&mut self, refused: &v1::Refused) -> Result<(), Failure> {
+        self.metrics.refused.inc();
+        let code = v1::RefusedCode::try_from(refused.code).unwrap_or_default();
+        let name = code
+            .as_str_name()
+            .trim_start_matches("REFUSED_CODE_")
+            .to_ascii_lowercase();
+        let readings_before = set_aside::set_aside(
+            self.spool,
+            self.stream,
+            refused.sequence,
+            (&name, &refused.reason),
+        )?;
+        self.metrics.dead_letters.inc();
+        self.delivery.set_aside.insert(refused.sequence);
+        self.delivery.window.forget_from(refused.sequence);
+        self.delivery.definitions_due = true;
+        self.feed = Feed::new(self.stream, refused.sequence, readings_before, true);
+        Ok(())
+    }
+
+    fn note_throttle(&self, throttled: &mut Option<Instant>) {
+        if let Some(since) = throttled.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            self.metrics.throttle_seconds.inc_by(seconds);
+        }
+    }
+
+    fn show_window(&self) {
+        let window = &self.delivery.window;
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.metrics.window_bytes.set(gauge(window.limit()));
+        self.metrics
+            .outstanding_bytes
+            .set(gauge(window.outstanding_bytes()));
+    }
+}
+
+/// Hands the request over as soon as there is room; false when the call has ended. Dropping the
+/// future before that leaves the request where it is.
+fn send<'a>(
+    requests: Option<&'a tokio::sync::mpsc::Sender<v1::DeliverRequest>>,
+    ready: &'a mut Option<v1::DeliverRequest>,
+) -> impl Future<Output = bool> + 'a {
+    async move {
+        let Some(requests) = requests else {
+            return std::future::pending().await;
+        };
+        let Ok(permit) = requests.reserve().await else {
+            return false;
+        };
+        if let Some(request) = ready.take() {
+            permit.send(request);
+        }
+        true
+    }
+}
+
+fn read(error: weir_journal::ReadError) -> Failure {
+    Failure::Spool(error.into())
+}
+
+fn close(last_sequence: u64) -> v1::Record {
+    v1::Record {
+        record: Some(v1::record::Record::Close(v1::Close { last_sequence })),
+    }
+}
+
+fn is_close(request: &v1::DeliverRequest) -> bool {
+    matches!(
+        request.records.first(),
+        Some(v1::Record {
+            record: Some(v1::record::Record::Close(_))
+        })
+    )
+}

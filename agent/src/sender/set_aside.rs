@@ -1,0 +1,48 @@
+//! Setting a batch aside: into the dead-letter store first, out of the stream afterwards.
+
+use weir_proto::{record, v1};
+
+use super::failure::Failure;
+use crate::dead_letter::{DeadLetters, Note};
+use crate::spool::{Spool, SpoolError, Stream, hex};
+
+/// Keeps the batch and what was said of it; answers the readings of the stream before it.
+pub(crate) fn set_aside(
+    spool: &Spool,
+    stream: &Stream,
+    sequence: u64,
+    (code, reason): (&str, &str),
+) -> Result<u64, Failure> {
+    let body = stream.read(sequence).map_err(SpoolError::from)?;
+    let decoded = body.clone().and_then(|body| record::decode(body).ok());
+    let (Some(body), Some(v1::record::Record::Batch(batch))) =
+        (body, decoded.and_then(|record| record.record))
+    else {
+        let text =
+            format!("it refused sequence {sequence}, which is no batch of the spool: {reason}");
+        return Err(Failure::NotASink(text));
+    };
+    let header = batch.header.unwrap_or_default();
+    let note = Note {
+        stream_id: hex(&stream.id),
+        sequence,
+        code: code.to_owned(),
+        reason: reason.to_owned(),
+        readings: header.readings,
+        payload_bytes: batch.payload.len() as u64,
+        first_ns: header.first_ns,
+        last_ns: header.last_ns,
+        set_aside_ns: spool.wall_ns(),
+    };
+    let letters = DeadLetters::new(spool.data_dir());
+    let path = letters.keep(&note, &body).map_err(Failure::DeadLetter)?;
+    tracing::error!(
+        sequence,
+        code,
+        reason,
+        readings = header.readings,
+        path = %path.display(),
+        "the sink will never take this batch: set it aside"
+    );
+    Ok(header.readings_before)
+}
