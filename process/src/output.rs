@@ -87,7 +87,6 @@ impl Table {
     pub fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
         let mut row: Vec<String> = cells
             .into_iter()
-            .take(self.columns.len())
             .map(|cell| printable(cell.as_ref()))
             .collect();
         row.resize(self.columns.len(), String::new());

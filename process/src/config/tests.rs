@@ -18,6 +18,7 @@ static TABLE: Table = Table {
             keys: &[
                 Key::new("sink_url", Kind::Url, "", "where batches are sent"),
                 Key::new("token", Kind::Text, "", "what proves who this is").secret(),
+                Key::new("pin", Kind::Count, "0", "a secret number").secret(),
             ],
         },
         Group {

@@ -1,6 +1,7 @@
 //! Server and client against each other, and each against a peer that misbehaves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ::http::{Method, StatusCode, header};
@@ -172,7 +173,11 @@ async fn a_panicking_handler_costs_one_connection_only() {
 async fn stopping_lets_the_running_request_end_and_hangs_up_on_idle_ones() {
     let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (inside, wait) = (Arc::clone(&entered), Arc::clone(&go));
-    let served = start(Limits::default(), move |_| {
+    let limits = Limits {
+        header_time: PATIENCE * 20,
+        ..Limits::default()
+    };
+    let served = start(limits, move |_| {
         let (inside, wait) = (Arc::clone(&inside), Arc::clone(&wait));
         async move {
             inside.notify_one();
@@ -202,22 +207,35 @@ async fn stopping_lets_the_running_request_end_and_hangs_up_on_idle_ones() {
 #[tokio::test]
 async fn no_more_connections_are_served_than_allowed() {
     let limits = Limits {
-        connections: 1,
+        connections: 2,
         ..Limits::default()
     };
-    let served = start(limits, echo).await;
-    let address = (served.url.host_str().unwrap(), served.url.port().unwrap());
-    let mut first = TcpStream::connect(address).await.unwrap();
-    first.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    let mut some = [0; 12];
-    first.read_exact(&mut some).await.unwrap();
-    let url = served.url.clone();
-    let second = tokio::spawn(async move { get(&url, PATIENCE).await });
-    // The first is still open, so the second gets its turn only once it has gone.
-    tokio::task::yield_now().await;
-    assert!(!second.is_finished());
-    drop(first);
-    assert!(second.await.unwrap().is_ok());
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counter, record) = (Arc::clone(&inside), Arc::clone(&most));
+    let served = start(limits, move |_| {
+        let (inside, most) = (Arc::clone(&counter), Arc::clone(&record));
+        async move {
+            let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(now, Ordering::SeqCst);
+            // Long enough for all the others to come in, if they are let in.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            inside.fetch_sub(1, Ordering::SeqCst);
+            text(StatusCode::OK, "done\n")
+        }
+    })
+    .await;
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let url = served.url.clone();
+            tokio::spawn(async move { get(&url, PATIENCE).await })
+        })
+        .collect();
+    for client in clients {
+        assert!(client.await.unwrap().is_ok());
+    }
+    assert!(most.load(Ordering::SeqCst) <= 2);
 }
 
 #[tokio::test]

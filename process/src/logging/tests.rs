@@ -73,6 +73,7 @@ fn a_throttle_passes_one_line_per_interval_and_counts_the_rest() {
     assert_eq!(throttle.permit(9 * second), None);
     assert_eq!(throttle.permit(10 * second), Some(2));
     assert_eq!(throttle.permit(11 * second), None);
+    assert_eq!(throttle.permit(20 * second), Some(1));
 }
 
 /// Not a test of its own: logging is set up once per process, so that the next test needs one of its own.

@@ -153,7 +153,14 @@ fn a_secret_given_twice_or_from_a_missing_file_is_a_fault() {
         "{text}"
     );
     // Only a secret has the twin.
-    assert_ne!(faults(reader(&[], &[("WEIR_TEST_DATA_DIR_FILE", "x")])), "");
+    let mut reader = reader(&[], &[("WEIR_TEST_DATA_DIR_FILE", "/nowhere")]);
+    assert_eq!(reader.path("data_dir"), PathBuf::from("data"));
+    let text = faults(reader);
+    assert!(
+        text.starts_with("WEIR_TEST_DATA_DIR_FILE: is not a setting"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]

@@ -19,9 +19,10 @@ fn reports_all_faults_at_once_each_with_its_remedy() {
         ],
     );
     reader.url("sink_url");
-    reader.duration("sample.interval");
-    reader.count("batch.max_readings");
-    reader.bytes("batch.max_bytes");
+    // The defaults stand in, so that checks of settings against each other still mean something.
+    assert_eq!(reader.duration("sample.interval"), Duration::from_secs(1));
+    assert_eq!(reader.count("batch.max_readings"), 1000);
+    assert_eq!(reader.bytes("batch.max_bytes"), 256 << 10);
     reader.rate("send.rate");
     reader.bool("send.on");
     reader.choice("spool.overflow");
@@ -105,4 +106,13 @@ fn a_url_is_shown_without_its_password() {
         effective.get("sink_url").unwrap().value,
         "http://***@sink:4317/x"
     );
+}
+
+#[test]
+fn a_fault_of_a_secret_does_not_show_it() {
+    let mut reader = reader(&[], &[("WEIR_TEST_PIN", "hunter2")]);
+    reader.count_within("pin", 0..=9);
+    let text = faults(reader);
+    assert!(text.starts_with("WEIR_TEST_PIN: cannot be read"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
 }
