@@ -212,6 +212,36 @@ mod tests {
         assert!(error.to_string().starts_with("cannot read "), "{error}");
     }
 
+    /// Not a test of its own: loading changes the environment of a whole process.
+    #[test]
+    #[ignore = "run as a child process by the_real_environment_wins_over_the_file"]
+    fn child_that_loads() {
+        if let Some(path) = load_dotenv().unwrap() {
+            println!("\nloaded {}", path.display());
+        }
+        let environment = Environment::current();
+        for (name, value) in environment.starting_with("WEIR_CHILD_") {
+            println!("{name}={value}");
+        }
+    }
+
+    #[test]
+    fn the_real_environment_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "\u{feff}WEIR_CHILD_A=file\nWEIR_CHILD_B=\"from file\"\n";
+        fs::write(dir.path().join(".env"), text).unwrap();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "env::tests::child_that_loads"])
+            .args(["--ignored", "--nocapture"])
+            .current_dir(dir.path())
+            .env("WEIR_CHILD_A", "real")
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let expected = "\nloaded .env\nWEIR_CHILD_A=real\nWEIR_CHILD_B=from file\n";
+        assert!(shown.contains(expected), "{shown}");
+    }
+
     #[test]
     fn an_empty_variable_counts_as_not_set() {
         let environment: Environment = [("A", ""), ("B", "b")].into_iter().collect();

@@ -1,6 +1,6 @@
 //! How a program behaves towards its operator, the same for every program of the workspace.
 //!
-//! In the order in which a start-up goes through it: the environment and `.env` ([`env`]), settings out of one table
+//! In the order in which a start-up goes through it: the environment and `.env` ([`mod@env`]), settings out of one table
 //! ([`config`]), log lines ([`logging`]), the one place that reads a clock ([`clock`]), what runs and how it stops
 //! ([`shutdown`]), what is wrong right now ([`health`], [`metrics`]), how that is asked for ([`http`], [`probes`]), and
 //! what a person sees ([`output`], [`exit`]).
