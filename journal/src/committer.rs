@@ -7,33 +7,18 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::frame::{self, FRAME_HEADER, PREAMBLE, SEGMENT_HEADER, SegmentHeader};
 use crate::handover::{Orders, Waiting};
-use crate::options::RESERVE_BYTES;
-use crate::segment::{Draft, Segment};
-use crate::shared::{Shared, hold};
-use crate::storage::{self, File};
+use crate::live::{Live, Trouble};
+use crate::shared::Shared;
 
-/// Most bytes of one write, unless a single frame has more.
-const GROUP_BYTES: usize = 4 << 20;
 /// What the group buffer keeps while nothing is to do.
 const IDLE_BYTES: usize = 256 << 10;
 /// How long a full disk is left alone, unless something was released.
 const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
-
-/// The segment being written.
-pub(crate) struct Live {
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) id: u64,
-    pub(crate) first: u64,
-    /// Offset of the next frame.
-    pub(crate) at: u64,
-    pub(crate) allocated: u64,
-}
 
 /// The one writer of a journal. Dropping it before it has ended poisons the journal.
 pub struct Committer {
@@ -47,14 +32,6 @@ pub struct Committer {
     waiting_since: Option<Duration>,
     retry_at: Option<Duration>,
     ended: bool,
-}
-
-/// Why a group was not written.
-enum Trouble {
-    /// No room: try again later.
-    DiskFull,
-    /// The log can no longer be trusted.
-    Fatal(String),
 }
 
 impl Committer {
@@ -173,10 +150,7 @@ impl Committer {
                 false
             }
             Err(Trouble::Fatal(reason)) => {
-                tracing::error!(dir = %self.shared.dir.display(), reason, "journal accepts nothing more: restart to recover");
-                self.shared.poison(&reason);
-                self.ended = true;
-                self.shared.end();
+                self.fail(&reason);
                 false
             }
         }
@@ -189,52 +163,30 @@ impl Committer {
             .map_or(0, |waiting| waiting.frame.len());
         self.make_room(first as u64)?;
         let live = self.live.as_mut().expect("room was made in it");
-        self.group.clear();
-        let mut records = 0;
-        for waiting in &mut self.backlog {
-            let bytes = self.group.len() + waiting.frame.len();
-            let fits = live.at + bytes as u64 <= live.allocated;
-            if records > 0 && (!fits || bytes > GROUP_BYTES) {
-                break;
-            }
-            frame::seal(&mut waiting.frame, live.id, waiting.kind, waiting.number);
-            self.group.extend_from_slice(&waiting.frame);
-            records += 1;
-        }
-        live.file
-            .write_at(&self.group, live.at)
-            .map_err(|error| trouble("write", &error))?;
-        let started = Instant::now();
-        let synced = live.file.sync_data();
-        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        synced.map_err(|error| Trouble::Fatal(format!("cannot sync a segment: {error}")))?;
-        live.at += self.group.len() as u64;
-        let through = self.backlog[records - 1].number;
-        self.backlog.drain(..records);
-        self.next = through + 1;
-        self.publish(records as u64, nanos);
+        let records = live.gather(&mut self.backlog, &mut self.group);
+        let sync_nanos = live.write(&self.group)?;
+        let last = self.backlog.drain(..records).next_back();
+        self.next = last.expect("a group has a record").number + 1;
+        self.publish(records as u64, sync_nanos);
         Ok(())
     }
 
     /// Lets readers and those who wait know what is durable now.
     fn publish(&self, records: u64, sync_nanos: u64) {
+        let bytes = self.group.len();
         let counters = &self.shared.counters;
-        counters.records.fetch_add(records, Ordering::Relaxed);
-        counters.syncs.fetch_add(1, Ordering::Relaxed);
-        counters
-            .sync_nanos_total
-            .fetch_add(sync_nanos, Ordering::Relaxed);
-        counters
-            .last_sync_nanos
-            .store(sync_nanos, Ordering::Relaxed);
-        counters
-            .bytes_written
-            .fetch_add(self.group.len() as u64, Ordering::Relaxed);
+        let add = |counter: &AtomicU64, more| counter.fetch_add(more, Ordering::Relaxed);
+        add(&counters.records, records);
+        add(&counters.syncs, 1);
+        add(&counters.sync_nanos_total, sync_nanos);
+        add(&counters.bytes_written, bytes as u64);
+        let last_sync = &counters.last_sync_nanos;
+        last_sync.store(sync_nanos, Ordering::Relaxed);
         if let (Some(live), Some(last)) = (&self.live, self.shared.segments().back_mut()) {
             last.bytes = live.at;
             last.next = self.next;
         }
-        self.shared.handover.settle(self.group.len());
+        self.shared.handover.settle(bytes);
         self.shared.progress.send_modify(|progress| {
             progress.durable_through = self.next - 1;
             progress.disk_full = false;
@@ -243,125 +195,69 @@ impl Committer {
 
     /// Sees to it that the live segment has room for a frame.
     fn make_room(&mut self, bytes: u64) -> Result<(), Trouble> {
-        if let Some(live) = &self.live
-            && live.at + bytes <= live.allocated
-        {
-            return Ok(());
+        match &self.live {
+            Some(live) if live.has_room(bytes) => Ok(()),
+            _ => self.start_segment(bytes),
         }
-        self.start_segment(bytes)
     }
 
-    /// Starts the next segment, then seals the one before it.
+    /// Starts the next segment, then gives back what the one before it does not use. When the disk is full, it gives
+    /// that back first.
     fn start_segment(&mut self, bytes: u64) -> Result<(), Trouble> {
-        let shared = Arc::clone(&self.shared);
-        let header = SegmentHeader {
-            journal: shared.id,
-            segment: crate::recovery::draw(),
-            first: self.next,
-        };
-        let head = self.head(&header);
-        let needed = head.len() as u64 + bytes;
-        let (dir, storage) = (&shared.dir, shared.storage.as_ref());
-        let draft = Draft::create(storage, dir, header.first, &head, self.allocation(), needed)
-            .map_err(|error| trouble("start", &error))?;
-        let allocated = draft.allocated;
-        let file = draft
-            .publish(storage, dir)
-            .map_err(|error| trouble("start", &error))?;
-        self.seal();
-        let at = head.len() as u64;
-        shared.handover.charge(at);
-        shared
-            .counters
-            .bytes_written
-            .fetch_add(at, Ordering::Relaxed);
-        shared.enter(Segment {
-            first: header.first,
-            next: header.first,
-            id: Some(header.segment),
-            bytes: at,
-        });
-        self.live = Some(Live {
-            file,
-            id: header.segment,
-            first: header.first,
-            at,
-            allocated,
-        });
+        let mut started = Live::start(&self.shared, self.next, bytes);
+        if matches!(started, Err(Trouble::DiskFull)) && self.live.as_mut().is_some_and(Live::trim) {
+            started = Live::start(&self.shared, self.next, bytes);
+        }
+        if let Some(mut sealed) = self.live.replace(started?) {
+            sealed.trim();
+        }
         Ok(())
-    }
-
-    /// Header and preamble of a segment.
-    fn head(&self, header: &SegmentHeader) -> Vec<u8> {
-        let mut head = header.encode().to_vec();
-        if let Some(body) = &*hold(&self.shared.preamble) {
-            head.resize(SEGMENT_HEADER + FRAME_HEADER, 0);
-            head.extend_from_slice(body);
-            let frame = &mut head[SEGMENT_HEADER..];
-            frame::seal(frame, header.segment, PREAMBLE, header.first);
-        }
-        head
-    }
-
-    /// How much to allocate: a whole segment, or what the limit leaves.
-    fn allocation(&self) -> u64 {
-        let options = &self.shared.options;
-        let segment = options.effective_segment_bytes();
-        match options.max_bytes {
-            0 => segment,
-            limit => {
-                let segments = self.shared.segments();
-                let used = segments.iter().map(|segment| segment.bytes).sum();
-                segment.min((limit + RESERVE_BYTES).saturating_sub(used))
-            }
-        }
-    }
-
-    /// Gives back what the live segment did not use; its content is durable already.
-    fn seal(&mut self) {
-        if let Some(live) = self.live.take()
-            && let Err(error) = live.file.set_len(live.at)
-        {
-            tracing::warn!(first = live.first, %error, "cannot cut a full segment to its length");
-        }
     }
 
     /// When everything is released and the live segment holds enough to matter, starts a new one so that it can go.
     fn replace_released(&mut self, orders: Orders) -> bool {
-        let options = &self.shared.options;
         let Some(last) = self.shared.segments().back().cloned() else {
             return false;
         };
+        let enough = self.shared.options.effective_segment_bytes() / 4;
+        let matters = last.bytes >= enough || orders.starved;
         let empty = last.first == last.next;
-        if empty || self.shared.released_through() + 1 < last.next {
-            return false;
-        }
-        let enough = options.effective_segment_bytes() / 4;
-        if last.bytes < enough && !orders.starved {
+        if empty || !matters || self.shared.released_through() + 1 < last.next {
             return false;
         }
         match self.start_segment(0) {
             Ok(()) => {}
+            // The next release tries again.
             Err(Trouble::DiskFull) => return false,
             Err(Trouble::Fatal(reason)) => {
-                self.shared.poison(&reason);
-                self.ended = true;
-                self.shared.end();
+                self.fail(&reason);
                 return false;
             }
         }
         if let Err(error) = self.shared.release(last.next - 1) {
             tracing::warn!(%error, "cannot remove a released segment");
         }
+        self.shared.handover.fed();
         // Whoever was refused for want of space looks again.
         self.shared.progress.send_modify(|_| {});
         true
     }
 
+    fn fail(&mut self, reason: &str) {
+        let dir = self.shared.dir.display();
+        tracing::error!(%dir, reason, "journal accepts nothing more: restart to recover");
+        self.ended = true;
+        self.shared.poison(reason);
+        self.shared.end();
+    }
+
     fn end(&mut self) {
-        self.seal();
+        if let Some(live) = &mut self.live {
+            live.trim();
+        }
         self.ended = true;
         self.shared.end();
+        self.shared.unlock();
     }
 }
 
@@ -371,6 +267,7 @@ impl Drop for Committer {
             self.shared
                 .poison("the writer stopped before the journal was closed");
             self.shared.end();
+            self.shared.unlock();
         }
     }
 }
@@ -382,13 +279,5 @@ impl std::fmt::Debug for Committer {
             .field("next", &self.next)
             .field("ended", &self.ended)
             .finish_non_exhaustive()
-    }
-}
-
-fn trouble(doing: &str, error: &io::Error) -> Trouble {
-    if storage::is_full(error) {
-        Trouble::DiskFull
-    } else {
-        Trouble::Fatal(format!("cannot {doing} a segment: {error}"))
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Orders {
     pub(crate) flush: bool,
     /// Commit what waits, then end.
     pub(crate) closed: bool,
-    /// An append was refused for the limit: give back space where possible.
+    /// An append was refused for the limit, and nothing was given back for it since.
     pub(crate) starved: bool,
     /// Space was given back: a full disk is worth another try.
     pub(crate) retry: bool,
@@ -109,8 +109,10 @@ impl Handover {
             return Err(Refused::Full);
         }
         if state.unsettled > 0 && state.unsettled + bytes > self.limits.queue_bytes {
-            state.orders.flush = true;
-            self.signal(&mut state);
+            if state.orders.waiting {
+                state.orders.flush = true;
+                self.signal(&mut state);
+            }
             return Err(if state.disk_full {
                 Refused::DiskFull
             } else {
@@ -136,13 +138,17 @@ impl Handover {
         Ok(number)
     }
 
-    /// What there is to do. Starved and retry are asked once.
+    /// What there is to do. A retry is asked for once.
     pub(crate) fn orders(&self) -> Orders {
         let mut state = self.lock();
         let orders = state.orders;
-        state.orders.starved = false;
         state.orders.retry = false;
         orders
+    }
+
+    /// Space was made for those who were refused.
+    pub(crate) fn fed(&self) {
+        self.lock().orders.starved = false;
     }
 
     /// Moves all that wait behind what `into` has. They count as unsettled until [`Handover::settle`].
@@ -183,7 +189,7 @@ impl Handover {
     /// Commit without waiting for the interval.
     pub(crate) fn flush(&self) {
         let mut state = self.lock();
-        if state.orders.waiting || state.unsettled > 0 {
+        if state.orders.waiting {
             state.orders.flush = true;
             self.signal(&mut state);
         }

@@ -113,8 +113,8 @@ impl Journal {
         self.shared().handover.flush();
     }
 
-    /// From now on every segment starts with this unnumbered frame. At most [`MAX_BODY_BYTES`]; a larger one is cut off
-    /// by the caller's own limits, not here.
+    /// From now on every segment starts with this unnumbered frame. One of more than [`MAX_BODY_BYTES`] is left out,
+    /// which is logged as an error: callers bound what they put there.
     pub fn set_preamble(&self, body: Option<Bytes>) {
         let body = body.filter(|body| {
             let fits = body.len() <= MAX_BODY_BYTES;

@@ -64,6 +64,7 @@ mod frame;
 mod handover;
 mod identity;
 mod journal;
+mod live;
 mod options;
 mod reader;
 mod recovery;

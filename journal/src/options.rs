@@ -36,14 +36,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The segment size in force: at least 4 KiB, and at most a quarter of the limit.
+    /// The segment size in force: at least 512 bytes, and at most a quarter of the limit.
     pub(crate) fn effective_segment_bytes(&self) -> u64 {
         let limit = if self.max_bytes == 0 {
             u64::MAX
         } else {
             self.max_bytes / 4
         };
-        self.segment_bytes.min(limit).max(4096)
+        self.segment_bytes.min(limit).max(512)
     }
 }
 

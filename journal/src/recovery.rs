@@ -14,11 +14,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::committer::Live;
 use crate::error::OpenError;
 use crate::frame::{HeaderFault, VERSION};
 use crate::handover::{Handover, Limits};
 use crate::identity;
+use crate::live::Live;
 use crate::options::{Hole, Options, RESERVE_BYTES, Recovery};
 use crate::segment::{self, Segment};
 use crate::shared::{Parts, Shared};
@@ -38,12 +38,15 @@ pub(crate) fn open(
     let lock = lock(storage.as_ref(), dir)?;
     let surveys = survey_all(storage.as_ref(), dir)?;
     let id = settle_identity(storage.as_ref(), dir, &options, &surveys)?;
-    let surveys = surveys
-        .into_iter()
-        .map(|survey| survey.owned_by(id))
-        .collect();
-    let found = Found::piece_together(surveys);
-    let (segments, live, recovery) = found.settle(storage.as_ref(), dir, id, &options)?;
+    let surveys = surveys.into_iter().map(|survey| survey.owned_by(id));
+    let mut surveys: Vec<Survey> = surveys.collect();
+    let void = remove_void(storage.as_ref(), dir, &mut surveys)?;
+    let mut inventory = Inventory::piece_together(surveys);
+    if let Some(void) = void {
+        inventory.recovery.cut_bytes += void.tail.end - void.tail.start;
+        inventory.resume_at(void.first);
+    }
+    let (segments, live, recovery) = inventory.settle(storage.as_ref(), dir, id, &options)?;
     report(dir, &recovery);
     let limits = Limits {
         queue_bytes: options.queue_bytes,
@@ -70,60 +73,59 @@ pub(crate) fn draw() -> u64 {
 }
 
 /// What the surveys say together.
-struct Found {
+struct Inventory {
     /// All but the last segment.
     segments: VecDeque<Segment>,
     last: Option<Survey>,
     recovery: Recovery,
 }
 
-impl Found {
-    fn piece_together(mut surveys: Vec<Survey>) -> Found {
+impl Inventory {
+    fn piece_together(mut surveys: Vec<Survey>) -> Inventory {
         let oldest = surveys.first().map_or(1, |survey| survey.first);
         let mut recovery = Recovery {
             oldest,
             next: oldest,
             ..Recovery::default()
         };
-        // A last segment without header and content was never used: its successor takes its name.
-        if surveys.last().is_some_and(Survey::is_void) {
-            let void = surveys.pop().expect("it has a last one");
-            recovery.cut_bytes += void.length;
-            recovery.next = recovery.next.max(void.first);
+        let ends: Vec<u64> = surveys.iter().skip(1).map(|survey| survey.first).collect();
+        for (survey, end) in surveys.iter_mut().zip(&ends) {
+            survey.bound_guess(*end);
         }
         for survey in &surveys {
             add_hole(&mut recovery.holes, recovery.next, survey.first);
             for hole in survey.holes() {
-                add_hole(
-                    &mut recovery.holes,
-                    hole.from.max(recovery.next),
-                    hole.through + 1,
-                );
+                let from = hole.from.max(recovery.next);
+                add_hole(&mut recovery.holes, from, hole.through + 1);
             }
             recovery.next = recovery.next.max(survey.next);
             recovery.damaged_bytes += survey.damaged_bytes();
         }
         let last = surveys.pop();
+        if let Some(last) = &last {
+            recovery.cut_bytes += last.tail.end - last.tail.start;
+        }
         let mut segments = VecDeque::with_capacity(surveys.len() + 2);
-        let ends: Vec<u64> = surveys
-            .iter()
-            .skip(1)
-            .chain(&last)
-            .map(|survey| survey.first)
-            .collect();
         for (survey, next) in surveys.into_iter().zip(ends) {
             recovery.damaged_bytes += survey.tail.end - survey.tail.start;
             segments.push_back(survey.into_sealed(next));
         }
-        if let Some(last) = &last {
-            add_hole(&mut recovery.holes, last.next, recovery.next);
-            recovery.cut_bytes += last.tail.end - last.tail.start;
-        }
-        Found {
+        Inventory {
             segments,
             last,
             recovery,
         }
+    }
+
+    /// The next record gets at least this number.
+    fn resume_at(&mut self, number: u64) {
+        let recovery = &mut self.recovery;
+        if self.last.is_none() {
+            recovery.oldest = number;
+            recovery.next = number;
+        }
+        add_hole(&mut recovery.holes, recovery.next, number);
+        recovery.next = recovery.next.max(number);
     }
 
     /// Makes the last segment durable and ready to be written to.
@@ -186,6 +188,24 @@ fn survey_all(storage: &dyn Storage, dir: &Path) -> Result<Vec<Survey>, OpenErro
         .into_iter()
         .map(|first| Survey::of(storage, dir, first))
         .collect()
+}
+
+/// A last segment with neither header nor records is taken away, what it holds kept aside.
+fn remove_void(
+    storage: &dyn Storage,
+    dir: &Path,
+    surveys: &mut Vec<Survey>,
+) -> Result<Option<Survey>, OpenError> {
+    let Some(void) = surveys.pop_if(|last| last.is_void()) else {
+        return Ok(None);
+    };
+    tail::keep_aside(storage, dir, &void);
+    let path = segment::path(dir, void.first);
+    storage
+        .remove(&path)
+        .and_then(|()| storage.sync_dir(dir))
+        .map_err(|source| failed("remove", &path, source))?;
+    Ok(Some(void))
 }
 
 /// The journal's id: from its file, else from its segments, else given or drawn; on file when this returns.

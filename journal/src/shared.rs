@@ -161,12 +161,16 @@ impl Shared {
         });
     }
 
-    /// The writer has ended: another process may open the directory.
+    /// The writer has ended.
     pub(crate) fn end(&self) {
-        let _removing = hold(&self.removing);
-        hold(&self.lock).take();
         self.handover.close();
         self.progress.send_modify(|progress| progress.closed = true);
+    }
+
+    /// Another process may open the directory. A poisoned journal keeps it until its last handle is gone.
+    pub(crate) fn unlock(&self) {
+        let _removing = hold(&self.removing);
+        hold(&self.lock).take();
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -1,5 +1,7 @@
 //! A journal through its front door, on the real disk: append, commit, read, release, reopen.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -88,6 +88,13 @@ impl Survey {
         self.header.is_none() && self.next == self.first
     }
 
+    /// What was guessed of an unreadable segment ends where the next one starts.
+    pub(super) fn bound_guess(&mut self, end: u64) {
+        if self.header.is_none() {
+            self.next = end;
+        }
+    }
+
     /// Numbers missing up to the last record.
     pub(super) fn holes(&self) -> Vec<Hole> {
         let mut holes = Vec::new();
@@ -180,6 +187,10 @@ impl Survey {
                 self.next = head.number + 1;
             }
             at = if plausible { end } else { found + 1 };
+        }
+        if self.next == self.first {
+            let mut whole = Scanner::new(Arc::clone(&self.file), 0, 0, self.length);
+            self.tail = 0..whole.end_of_content()?;
         }
         Ok(())
     }

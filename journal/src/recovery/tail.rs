@@ -8,8 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::committer::Live;
 use crate::frame::{self, FRAME_HEADER, SEGMENT_HEADER, SegmentHeader};
+use crate::live::Live;
 use crate::recovery::draw;
 use crate::recovery::survey::Survey;
 use crate::scanner::{Found, Scanner};
@@ -69,7 +69,8 @@ fn copy(
     };
     let frames: u64 = survey.runs.iter().map(|run| run.end - run.start).sum();
     let needed = SEGMENT_HEADER as u64 + frames;
-    let draft = Draft::create(storage, dir, header.first, &header.encode(), wanted, needed)?;
+    let head = header.encode();
+    let draft = Draft::create(storage, dir, header.first, &head, wanted, needed)?;
     let at = match copy_frames(survey, &header, &draft) {
         Ok(at) => at,
         Err(error) => {
@@ -140,7 +141,7 @@ fn rewrite(storage: &dyn Storage, dir: &Path, survey: &Survey) -> io::Result<()>
 }
 
 /// Keeps the unreadable bytes for a person to look at; only as far as it can.
-fn keep_aside(storage: &dyn Storage, dir: &Path, survey: &Survey) {
+pub(super) fn keep_aside(storage: &dyn Storage, dir: &Path, survey: &Survey) {
     let tail = (!survey.tail.is_empty()).then_some(&survey.tail);
     if survey.bad.is_empty() && tail.is_none() {
         return;

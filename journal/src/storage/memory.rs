@@ -31,6 +31,7 @@ struct State {
     capacity: Option<u64>,
     faults: Faults,
     syncs: u64,
+    operations: u64,
 }
 
 #[derive(Debug, Default)]
@@ -44,8 +45,8 @@ struct Inode {
 pub struct Faults {
     /// Syncs of files fail after this many more have succeeded.
     pub syncs_left: Option<u64>,
-    /// Writes fail after this many more have succeeded.
-    pub writes_left: Option<u64>,
+    /// Everything that changes the disk fails after this many more operations have succeeded: the power went in between.
+    pub operations_left: Option<u64>,
     /// Syncs of files and directories say yes and do nothing.
     pub lying_syncs: bool,
 }
@@ -128,6 +129,11 @@ impl Memory {
         hold(&self.disk).syncs
     }
 
+    /// Operations so far that change the disk.
+    pub fn operations(&self) -> u64 {
+        hold(&self.disk).operations
+    }
+
     fn lose_power(&self, mut survives: impl FnMut(usize) -> bool) {
         let mut state = hold(&self.disk);
         state.life += 1;
@@ -163,6 +169,12 @@ impl Memory {
 }
 
 impl State {
+    /// Counts an operation that changes the disk.
+    fn operate(&mut self) -> io::Result<()> {
+        self.operations += 1;
+        count_down(&mut self.faults.operations_left)
+    }
+
     fn add_inode(&mut self) -> u64 {
         self.last_inode += 1;
         self.last_inode
@@ -229,6 +241,7 @@ impl Storage for Memory {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = hold(&self.disk);
+        state.operate()?;
         let inode = state.add_inode();
         state.inodes.insert(inode, Inode::default());
         state.names.insert(path.to_owned(), inode);
@@ -243,6 +256,7 @@ impl Storage for Memory {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = hold(&self.disk);
+        state.operate()?;
         let Some(inode) = state.names.remove(from) else {
             return state.rename_dir(from, to);
         };
@@ -252,6 +266,7 @@ impl Storage for Memory {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = hold(&self.disk);
+        state.operate()?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(())
     }
@@ -262,6 +277,7 @@ impl Storage for Memory {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = hold(&self.disk);
+        state.operate()?;
         if state.faults.lying_syncs {
             return Ok(());
         }
@@ -313,7 +329,7 @@ impl File for Handle {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.alive()?;
-        count_down(&mut state.faults.writes_left)?;
+        state.operate()?;
         let start = offset as usize;
         state.grow(self.inode, start + bytes.len())?;
         let inode = state
@@ -325,11 +341,14 @@ impl File for Handle {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        self.alive()?.grow(self.inode, length as usize)
+        let mut state = self.alive()?;
+        state.operate()?;
+        state.grow(self.inode, length as usize)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.alive()?;
+        state.operate()?;
         state.grow(self.inode, length as usize)?;
         let inode = state
             .inodes
@@ -345,6 +364,7 @@ impl File for Handle {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.alive()?;
+        state.operate()?;
         count_down(&mut state.faults.syncs_left)?;
         state.syncs += 1;
         if !state.faults.lying_syncs {
