@@ -146,11 +146,14 @@ impl Inventory {
             let path = segment::path(dir, last.first);
             let (segment, renewed) = tail::renew(storage, dir, journal, &last, wanted)
                 .map_err(|source| failed("recover", &path, source))?;
-            self.segments.push_back(Segment {
-                next: self.recovery.next,
-                ..segment
-            });
             live = renewed;
+            // One without records that is not written to any more has the name its successor will take.
+            if live.is_some() || last.first < self.recovery.next {
+                self.segments.push_back(Segment {
+                    next: self.recovery.next,
+                    ..segment
+                });
+            }
         }
         Ok((self.segments, live, self.recovery))
     }

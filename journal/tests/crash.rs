@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use harness::{body, open, read, settle, small};
 use proptest::prelude::*;
 use weir_journal::storage::Faults;
-use weir_journal::{Committer, Item, Journal, Memory, Options};
+use weir_journal::{Committer, Item, Journal, Memory, OpenError, Options};
 
 /// What the test knows to have happened, over all lives of the journal.
 #[derive(Default)]
@@ -28,6 +28,8 @@ struct Known {
     released: u64,
     /// Bodies so far.
     count: u64,
+    /// Each recovery finds the disk full.
+    full_at_open: bool,
 }
 
 impl Known {
@@ -38,6 +40,14 @@ impl Known {
             assert!(number > self.durable, "number {number} is taken");
             self.bodies.insert(number, body);
         }
+    }
+
+    fn open(&self, memory: &Memory, options: Options) -> Result<(Journal, Committer), OpenError> {
+        let started = memory.paths().iter().any(|path| path.ends_with("identity"));
+        memory.set_capacity((self.full_at_open && started).then_some(0));
+        let opened = open(memory, options);
+        memory.set_capacity(None);
+        opened
     }
 
     fn observe(&mut self, journal: &Journal) {
@@ -89,7 +99,8 @@ impl Known {
 
 /// A life from open to the end of its script, or to the first failure.
 fn live(memory: &Memory, known: &mut Known, script: u64) -> Result<(), String> {
-    let Ok((journal, mut committer)) = open(memory, small()) else {
+    let opened = known.open(memory, small());
+    let Ok((journal, mut committer)) = opened else {
         return Ok(());
     };
     known.compare(&journal)?;
@@ -122,9 +133,12 @@ fn power_loss_between_any_two_operations_loses_nothing_durable() {
     let operations = rehearsal.operations();
     assert!(operations > 60, "{operations}");
     for point in 0..operations {
-        for seed in 0..4 {
+        for seed in 0..8 {
             let memory = Memory::new();
-            let mut known = Known::default();
+            let mut known = Known {
+                full_at_open: seed >= 4,
+                ..Known::default()
+            };
             memory.set_faults(Faults {
                 operations_left: Some(point),
                 ..Faults::default()
@@ -173,7 +187,16 @@ fn a_disk_that_lies_is_noticed() {
 
 #[test]
 fn a_recovered_tail_survives_the_next_power_loss() {
-    // The process is killed before its sync: the bytes are in the page cache, the next process reads them.
+    recover_unsynced_tail(None);
+}
+
+#[test]
+fn a_tail_recovered_on_a_full_disk_survives_it_too() {
+    recover_unsynced_tail(Some(0));
+}
+
+/// The process is killed before its sync: the bytes are in the page cache, the next process reads them.
+fn recover_unsynced_tail(capacity_at_open: Option<u64>) {
     let memory = Memory::new();
     let (journal, mut committer) = open(&memory, small()).unwrap();
     journal.try_append(1, &[b"synced"]).unwrap();
@@ -186,9 +209,11 @@ fn a_recovered_tail_survives_the_next_power_loss() {
     settle(&mut committer);
     drop((journal, committer));
     memory.set_faults(Faults::default());
+    memory.set_capacity(capacity_at_open);
     let (journal, committer) = open(&memory, small()).unwrap();
     assert_eq!(journal.progress().borrow().durable_through, 2);
     drop((journal, committer));
+    memory.set_capacity(None);
     lose_power(&memory, 0);
     let (journal, _committer) = open(&memory, small()).unwrap();
     assert_eq!(read(&journal, 2), [harness::record(2, b"written")]);
@@ -232,18 +257,21 @@ fn reopen(memory: &Memory, known: &mut Known) -> Result<(Journal, Committer), Te
         max_bytes: 6000,
         ..small()
     };
-    let opened = open(memory, options).unwrap();
+    let opened = known.open(memory, options).unwrap();
     known.compare(&opened.0).map_err(TestCaseError::fail)?;
     Ok(opened)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_keeps_what_was_durable(acts in proptest::collection::vec(act(), 1..80)) {
+    fn any_history_keeps_what_was_durable(
+        full_at_open in any::<bool>(),
+        acts in proptest::collection::vec(act(), 1..80),
+    ) {
         let memory = Memory::new();
-        let mut known = Known::default();
+        let mut known = Known { full_at_open, ..Known::default() };
         let mut opened = reopen(&memory, &mut known)?;
         for act in acts {
             let (journal, committer) = &mut opened;

@@ -290,3 +290,28 @@ fn what_is_cut_is_kept_aside_within_bounds() {
         assert!(cuts.iter().any(kept), "the newest is among them");
     }
 }
+
+#[test]
+fn a_frame_inside_a_body_is_not_taken_for_one() {
+    let foreign = build(true);
+    let place = &layout().places[&10];
+    let file = foreign.read(&segment(place.segment)).unwrap();
+    let frame = &file[place.start..place.end];
+    let memory = Memory::new();
+    let (journal, mut committer) = open(&memory, small()).unwrap();
+    for body in [b"one", frame, b"three"] {
+        journal.try_append(1, &[body]).unwrap();
+    }
+    settle(&mut committer);
+    drop((journal, committer));
+    let mut bytes = memory.read(&segment(1)).unwrap();
+    bytes[SEGMENT_HEADER + FRAME_HEADER + 3] ^= 1;
+    memory.write(&segment(1), bytes);
+    let (journal, _committer) = open(&memory, small()).unwrap();
+    let hole = Item::Hole {
+        from: 2,
+        through: 2,
+    };
+    let expected = [record(1, b"one"), hole, record(3, b"three")];
+    assert_eq!(read(&journal, 1), expected);
+}

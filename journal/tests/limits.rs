@@ -102,8 +102,12 @@ fn a_journal_opens_on_a_full_disk_and_gives_up_its_tail_only_to_the_reader() {
 async fn a_failed_sync_poisons_the_journal_and_is_not_tried_again() {
     let memory = Memory::new();
     let (journal, mut committer) = open(&memory, small()).unwrap();
-    journal.try_append(1, &[b"durable"]).unwrap();
-    settle(&mut committer);
+    let mut reader = journal.reader(1);
+    for number in 1..=2 {
+        journal.try_append(1, &[b"durable"]).unwrap();
+        settle(&mut committer);
+        assert_eq!(reader.next().unwrap(), Some(record(number, b"durable")));
+    }
     memory.set_faults(Faults {
         syncs_left: Some(0),
         ..Faults::default()
@@ -124,8 +128,10 @@ async fn a_failed_sync_poisons_the_journal_and_is_not_tried_again() {
     settle(&mut committer);
     assert!(committer.has_ended());
     assert_eq!(memory.syncs(), syncs);
-    assert_eq!(journal.committed(1).await, Ok(1));
-    assert_eq!(read(&journal, 1), [record(1, b"durable")]);
+    assert_eq!(journal.committed(2).await, Ok(2));
+    assert_eq!(reader.next().unwrap(), None, "written, but not durable");
+    let durable = [record(1, b"durable"), record(2, b"durable")];
+    assert_eq!(read(&journal, 1), durable);
 }
 
 #[test]
@@ -178,21 +184,25 @@ fn the_written_segment_goes_too_once_all_of_it_is_released() {
     journal.release(1).unwrap();
     settle(&mut committer);
     assert_eq!((journal.oldest(), journal.stats().segments), (1, 1));
-    // Wanted by a record that does not fit beside it.
+    // Wanted by a record that does not fit beside it: the refusal is remembered while the segment is still needed.
+    assert_eq!(journal.try_append(1, &[&[1; 10]]), Ok(2));
     let body = vec![2; 2845];
     assert_eq!(journal.try_append(1, &[&body]), Err(AppendError::Full));
+    settle(&mut committer);
+    assert_eq!((journal.oldest(), journal.stats().segments), (1, 1));
+    journal.release(2).unwrap();
     let progress = journal.progress();
     settle(&mut committer);
     assert!(progress.has_changed().unwrap());
-    assert_eq!((journal.oldest(), journal.stats().segments), (2, 1));
-    assert_eq!(journal.try_append(1, &[&body]), Ok(2));
+    assert_eq!((journal.oldest(), journal.stats().segments), (3, 1));
+    assert_eq!(journal.try_append(1, &[&body]), Ok(3));
     settle(&mut committer);
-    journal.release(2).unwrap();
+    journal.release(3).unwrap();
     settle(&mut committer);
     assert_eq!(journal.bytes(), 64);
     drop((journal, committer));
     let (journal, _committer) = open(&memory, options).unwrap();
-    assert_eq!((journal.oldest(), journal.next()), (3, 3));
+    assert_eq!((journal.oldest(), journal.next()), (4, 4));
 }
 
 #[test]
