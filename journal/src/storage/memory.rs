@@ -4,40 +4,20 @@
 //! platter; [`Memory::crash_torn`] lets a part of the unsynced bytes survive, in 512-byte sectors chosen by a seed. It can
 //! be bounded in size, and told to fail a sync or a write. Open files of before a crash answer with an error.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{File, Lock, Storage};
 use crate::shared::hold;
-
-const SECTOR: usize = 512;
+use state::{Inode, State, count_down};
 
 /// See the module. Clones share the files.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     disk: Arc<Mutex<State>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    inodes: BTreeMap<u64, Inode>,
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    locks: BTreeMap<PathBuf, Arc<()>>,
-    last_inode: u64,
-    life: u64,
-    capacity: Option<u64>,
-    faults: Faults,
-    syncs: u64,
-    operations: u64,
-}
-
-#[derive(Debug, Default)]
-struct Inode {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
 }
 
 /// What is to go wrong.
@@ -66,13 +46,13 @@ impl Memory {
 
     /// Power loss: everything unsynced is gone, locks are free.
     pub fn crash(&self) {
-        self.lose_power(|_| false);
+        hold(&self.disk).lose_power(|| false);
     }
 
     /// Power loss in the middle of writing back: each unsynced sector survives or not, as the seed says.
     pub fn crash_torn(&self, seed: u64) {
         let mut state = seed | 1;
-        self.lose_power(move |_| {
+        hold(&self.disk).lose_power(move || {
             // Marsaglia's xorshift64.
             state ^= state << 13;
             state ^= state >> 7;
@@ -134,92 +114,12 @@ impl Memory {
         hold(&self.disk).operations
     }
 
-    fn lose_power(&self, mut survives: impl FnMut(usize) -> bool) {
-        let mut state = hold(&self.disk);
-        state.life += 1;
-        state.names = state.durable_names.clone();
-        state.locks.clear();
-        for inode in state.inodes.values_mut() {
-            let mut after = inode.durable.clone();
-            for (index, sector) in inode.bytes.chunks(SECTOR).enumerate() {
-                let at = index * SECTOR;
-                let old = after.get(at..(at + sector.len()).min(after.len()));
-                if old != Some(sector) && survives(index) {
-                    let end = at + sector.len();
-                    if after.len() < end {
-                        after.resize(end, 0);
-                    }
-                    after[at..end].copy_from_slice(sector);
-                }
-            }
-            inode.bytes.clone_from(&after);
-            inode.durable = after;
-        }
-        let used: std::collections::BTreeSet<u64> = state.names.values().copied().collect();
-        state.inodes.retain(|inode, _| used.contains(inode));
-    }
-
     fn handle(&self, inode: u64, life: u64) -> Arc<dyn File> {
         Arc::new(Handle {
             disk: Arc::clone(&self.disk),
             inode,
             life,
         })
-    }
-}
-
-impl State {
-    /// Counts an operation that changes the disk.
-    fn operate(&mut self) -> io::Result<()> {
-        self.operations += 1;
-        count_down(&mut self.faults.operations_left)
-    }
-
-    fn add_inode(&mut self) -> u64 {
-        self.last_inode += 1;
-        self.last_inode
-    }
-
-    fn used(&self) -> u64 {
-        let linked: std::collections::BTreeSet<&u64> = self.names.values().collect();
-        let lengths = linked
-            .into_iter()
-            .map(|inode| self.inodes[inode].bytes.len() as u64);
-        lengths.sum()
-    }
-
-    fn grow(&mut self, inode: u64, length: usize) -> io::Result<()> {
-        let now = self.inodes[&inode].bytes.len();
-        if length <= now {
-            return Ok(());
-        }
-        let more = (length - now) as u64;
-        if self
-            .capacity
-            .is_some_and(|capacity| self.used() + more > capacity)
-        {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let inode = self.inodes.get_mut(&inode).expect("handles keep inodes");
-        inode.bytes.resize(length, 0);
-        Ok(())
-    }
-}
-
-impl State {
-    /// A directory's new name is durable at once: what it holds is what tests lose.
-    fn rename_dir(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let moved = |path: &Path| path.strip_prefix(from).ok().map(|rest| to.join(rest));
-        if !self.names.keys().any(|path| moved(path).is_some()) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        for names in [&mut self.names, &mut self.durable_names] {
-            *names = std::mem::take(names)
-                .into_iter()
-                .map(|(path, inode)| (moved(&path).unwrap_or(path), inode))
-                .collect();
-        }
-        Ok(())
     }
 }
 
@@ -379,16 +279,5 @@ impl File for Handle {
 
     fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
-    }
-}
-
-fn count_down(left: &mut Option<u64>) -> io::Result<()> {
-    match left {
-        None => Ok(()),
-        Some(0) => Err(io::Error::other("the disk failed")),
-        Some(count) => {
-            *count -= 1;
-            Ok(())
-        }
     }
 }
