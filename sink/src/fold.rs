@@ -21,24 +21,24 @@
 //! - While store or catalog fail, memory is bounded: at `max_buffer_bytes` the fold stops taking
 //!   records and the journal fills. It goes on by itself once they are back.
 
+mod buffers;
 mod flush;
 mod intake;
 pub(crate) mod latest;
 mod prepare;
 mod pull;
 pub(crate) mod rows;
+mod runner;
 pub(crate) mod series;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_journal::Journal;
 use weir_process::clock::Clock;
@@ -51,9 +51,8 @@ pub use self::state::FoldCounts;
 pub use self::view::View;
 pub use crate::catalog::StreamLedger;
 
-use self::flush::{Flush, Flushed, Frozen};
 use self::intake::Intake;
-use self::pull::Puller;
+use self::runner::Runner;
 use self::state::State;
 use self::view::Views;
 use crate::catalog::{Catalog, CatalogError, DataFile, Position};
@@ -352,195 +351,5 @@ impl Shared {
         self.state
             .lock()
             .expect("the fold does not panic while it holds its state")
-    }
-}
-
-/// The loop around the state: what waits for what.
-struct Runner {
-    parts: FoldParts,
-    shared: Arc<Shared>,
-    committed: Position,
-    token: CancellationToken,
-    /// `None` while a blocking thread has it.
-    puller: Option<Puller>,
-    flushing: Option<JoinHandle<Result<Flushed, FoldError>>>,
-    dirty_since: Option<Instant>,
-    asked: bool,
-}
-
-impl Runner {
-    fn new(fold: Fold, token: CancellationToken) -> Self {
-        let Fold {
-            parts,
-            shared,
-            committed,
-        } = fold;
-        let puller = Puller::new(parts.journal.clone(), Arc::clone(&shared), &parts.config);
-        Self {
-            parts,
-            shared,
-            committed,
-            token,
-            puller: Some(puller),
-            flushing: None,
-            dirty_since: None,
-            asked: false,
-        }
-    }
-
-    async fn run(mut self) -> Result<(), FoldError> {
-        let mut progress = self.parts.journal.progress();
-        self.parts.stage.ok();
-        while !self.token.is_cancelled() {
-            progress.borrow_and_update();
-            let more = self.pull().await;
-            let began = self.begin_flush_if_due();
-            if self.flushing.as_ref().is_some_and(JoinHandle::is_finished) {
-                self.end_flush().await?;
-            }
-            if more || began {
-                continue;
-            }
-            let due = self.due_at();
-            let shared = Arc::clone(&self.shared);
-            let flushing = self.flushing.is_some();
-            tokio::select! {
-                () = self.token.cancelled() => {}
-                _ = progress.changed() => {}
-                () = shared.flush_now.notified() => self.asked = true,
-                () = tokio::time::sleep_until(due), if !flushing => {}
-                result = join(&mut self.flushing), if flushing => self.finish(result)?,
-            }
-        }
-        self.drain().await
-    }
-
-    /// What is durable and folded goes into files; what is left the next start will fold.
-    async fn drain(mut self) -> Result<(), FoldError> {
-        self.pull().await;
-        self.end_flush().await.or_else(stopped)?;
-        if self.flushing.is_none() && !self.shared.state().current.is_empty() {
-            self.begin_flush();
-            self.end_flush().await.or_else(stopped)?;
-        }
-        Ok(())
-    }
-
-    /// Folds what is there, at most one helping; answers whether more may be there.
-    async fn pull(&mut self) -> bool {
-        if self.shared.state().position >= self.durable_through() {
-            return false;
-        }
-        let mut puller = self.puller.take().expect("only this function takes it");
-        let (puller, more) = tokio::task::spawn_blocking(move || {
-            let more = puller.pull();
-            (puller, more)
-        })
-        .await
-        .expect("the fold catches what records can cause");
-        self.puller = Some(puller);
-        if !self.shared.state().current.is_empty() {
-            self.dirty_since.get_or_insert_with(Instant::now);
-        }
-        more
-    }
-
-    fn durable_through(&self) -> u64 {
-        self.parts.journal.progress().borrow().durable_through
-    }
-
-    fn is_full(&self) -> bool {
-        self.shared
-            .state()
-            .is_full(self.parts.config.max_buffer_bytes)
-    }
-
-    fn due_at(&self) -> Instant {
-        let far = Duration::from_secs(3600);
-        match self.dirty_since {
-            Some(since) => since + self.parts.config.flush_interval,
-            None => Instant::now() + far,
-        }
-    }
-
-    fn begin_flush_if_due(&mut self) -> bool {
-        if self.flushing.is_some() || self.dirty_since.is_none() {
-            return false;
-        }
-        let rows = self.shared.state().current.row_count;
-        let full = rows >= self.parts.config.flush_rows || self.is_full();
-        let due = full || self.asked || self.due_at() <= Instant::now();
-        if due {
-            self.begin_flush();
-        }
-        due
-    }
-
-    fn begin_flush(&mut self) {
-        self.dirty_since = None;
-        self.asked = false;
-        let now_ns = self.parts.clock.wall_ns();
-        let expected = self.committed;
-        let shared = &self.shared;
-        let frozen: Frozen = shared
-            .views
-            .freeze(|| shared.state().freeze(expected, now_ns));
-        let flush = Flush {
-            catalog: self.parts.catalog.clone(),
-            store: self.parts.store.clone(),
-            clock: Arc::clone(&self.parts.clock),
-            stage: self.parts.stage.clone(),
-            shared: Arc::clone(&self.shared),
-            retry: self.parts.config.retry,
-            token: self.token.clone(),
-        };
-        self.flushing = Some(tokio::spawn(flush.run(frozen)));
-    }
-
-    async fn end_flush(&mut self) -> Result<(), FoldError> {
-        if self.flushing.is_some() {
-            let result = join(&mut self.flushing).await;
-            self.finish(result)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, result: Result<Flushed, FoldError>) -> Result<(), FoldError> {
-        self.flushing = None;
-        let Flushed { through, files } = result?;
-        self.committed.number = through;
-        let shared = &self.shared;
-        shared.views.thaw(|| shared.state().thaw(files));
-        self.parts.stage.ok();
-        if let Err(error) = self.parts.journal.release(through) {
-            tracing::warn!(through, %error, "cannot release the journal, will try with the next flush");
-        }
-        Ok(())
-    }
-}
-
-/// A flush that was told to stop is no fault: the journal still has what it held.
-fn stopped(error: FoldError) -> Result<(), FoldError> {
-    match error {
-        FoldError::Stopped => {
-            tracing::warn!("stopped with rows that are not in files, the journal has them");
-            Ok(())
-        }
-        other => Err(other),
-    }
-}
-
-/// The end of the flush that is running; waits for ever when none is.
-async fn join(
-    flushing: &mut Option<JoinHandle<Result<Flushed, FoldError>>>,
-) -> Result<Flushed, FoldError> {
-    match flushing {
-        Some(handle) => match handle.await {
-            Ok(result) => result,
-            Err(error) => Err(FoldError::Write(WriteError::Foreign(format!(
-                "flush has panicked: {error}"
-            )))),
-        },
-        None => std::future::pending().await,
     }
 }

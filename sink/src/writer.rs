@@ -25,7 +25,7 @@
 
 pub mod columns;
 mod days;
-mod parquet;
+mod encode;
 #[cfg(test)]
 mod tests;
 
@@ -87,7 +87,7 @@ pub(crate) struct Part<'a> {
 pub enum WriteError {
     /// Parquet or Arrow refused.
     #[error("parquet: {0}")]
-    Parquet(#[from] ::parquet::errors::ParquetError),
+    Parquet(#[from] parquet::errors::ParquetError),
     /// Arrow refused.
     #[error("arrow: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
@@ -126,7 +126,7 @@ pub(crate) fn write_file(
     parts.sort_by(|a, b| a.series.key.cmp(&b.series.key));
     let tenant = Arc::clone(&parts.first().expect("a file has rows").series.key.tenant);
     let facts = facts(&parts);
-    let bytes = parquet::encode(&parts, &tenant, provenance)?;
+    let bytes = encode::encode(&parts, &tenant, provenance)?;
     let file = DataFile {
         path: format!("samples/tenant={tenant}/date={date}/{name}.parquet"),
         tenant,

@@ -1,1 +1,178 @@
-//! Tests.
+//! Merging changes no row.
+
+use std::time::Duration;
+
+use super::*;
+use crate::audit::audit;
+use crate::fold::tests::sender::{Sender, seconds};
+use crate::fold::tests::world::{Running, World};
+use crate::model::DEFAULT_TENANT;
+
+fn compactor(world: &World, sink: &Running, min_files: usize) -> Compactor {
+    Compactor {
+        catalog: sink.catalog.clone(),
+        store: sink.store.clone(),
+        clock: Arc::clone(&world.clock) as _,
+        fold: sink.fold.clone(),
+        lease_epoch: sink.lease_epoch,
+        min_files,
+        max_rows: 1 << 20,
+    }
+}
+
+async fn fill(sink: &Running, sender: &mut Sender, files: i64) {
+    for i in 0..files {
+        // Times overlap between files, and every second file goes back in time.
+        let from = if i % 2 == 0 { i * 10 } else { i * 10 - 15 };
+        let texts = weir_proto::batch::Values::Texts(vec![format!("state {i}"), "off".into()]);
+        let number = sink
+            .deliver(&sender.batch("fan", vec![("state", texts)], &seconds(from, 2)))
+            .await;
+        sink.folded(number).await;
+        let number = sink
+            .deliver(&sender.numbers("pump", &["speed", "load"], &seconds(from, 20)))
+            .await;
+        sink.folded(number).await;
+        sink.flush().await;
+    }
+}
+
+#[tokio::test]
+async fn the_rows_of_a_merged_file_are_those_of_its_inputs() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    fill(&sink, &mut sender, 8).await;
+    let before = sink.fold.view(DEFAULT_TENANT);
+    assert_eq!(before.files.len(), 8);
+    let compactor = compactor(&world, &sink, 8);
+    assert!(compactor.step().await.expect("merged"));
+    assert!(
+        !compactor.step().await.expect("looked"),
+        "one file is no reason to merge"
+    );
+
+    let view = sink.fold.view(DEFAULT_TENANT);
+    assert_eq!(view.files.len(), 1);
+    assert_eq!((view.files[0].from, view.files[0].through), (0, 16));
+    assert_eq!(sink.readings().await, sender.sorted());
+    let footer = read::provenance(
+        &sink.store.get(&view.files[0].path).await.expect("read"),
+        "merged",
+    );
+    let footer = footer.expect("a footer");
+    assert_eq!(footer.streams, [(crate::model::StreamId([1; 16]), 16)]);
+    for input in &before.files {
+        assert!(
+            sink.store
+                .size(&input.path)
+                .await
+                .expect("looked")
+                .is_some(),
+            "a query may read it"
+        );
+    }
+    let lines = audit(&sink.catalog, &sink.store).await.expect("audited");
+    assert_eq!((lines[0].unexplained(), lines[0].faults.len()), (0, 0));
+    sink.kill().await;
+    let sink = world.start().await;
+    assert_eq!(sink.readings().await, sender.sorted());
+    sink.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_merge_whose_input_expires_meanwhile_is_given_up_and_leaves_nothing() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    fill(&sink, &mut sender, 3).await;
+    let inputs = sink.catalog.live_files().await.expect("read");
+    let gone = sink
+        .catalog
+        .expire_files(&inputs[..1], 1)
+        .await
+        .expect("expired");
+    sink.fold.replace_files(&gone, None);
+    let merged = compactor(&world, &sink, 2).merge(inputs.clone()).await;
+    assert!(!merged.expect("given up"));
+    assert_eq!(sink.catalog.live_files().await.expect("read"), inputs[1..]);
+    assert_eq!(sink.store.list().await.expect("listed").len(), 3);
+    assert_eq!(sink.catalog.known_paths().await.expect("read").len(), 3);
+    sink.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_merge_that_was_never_committed_is_an_orphan_under_the_next_lease() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    fill(&sink, &mut sender, 2).await;
+    let stop = "CREATE TRIGGER no BEFORE UPDATE ON files BEGIN SELECT RAISE(ABORT, 'no'); END";
+    sqlx::raw_sql(stop)
+        .execute(sink.catalog.pool())
+        .await
+        .expect("made");
+    compactor(&world, &sink, 2)
+        .step()
+        .await
+        .expect_err("cannot commit");
+    assert_eq!(sink.store.list().await.expect("listed").len(), 3);
+    assert_eq!(sink.readings().await, sender.sorted());
+    sqlx::raw_sql("DROP TRIGGER no")
+        .execute(sink.catalog.pool())
+        .await
+        .expect("dropped");
+    sink.kill().await;
+    let sink = world.start().await;
+    world.clock.advance(Duration::from_secs(601));
+    let orphans = sink
+        .catalog
+        .orphans(sink.lease_epoch, world.now())
+        .await
+        .expect("asked");
+    assert_eq!(orphans.len(), 1);
+    assert_eq!(sink.readings().await, sender.sorted());
+    sink.stop().await.expect("stops");
+}
+
+fn file(name: u32, date: &str, rows: u64) -> DataFile {
+    DataFile {
+        path: format!("{date}/{name:03}"),
+        tenant: "default".into(),
+        date: date.into(),
+        bytes: rows,
+        rows,
+        min_ns: 0,
+        max_ns: 0,
+        max_received_ns: 0,
+        from: 0,
+        through: 0,
+    }
+}
+
+#[test]
+fn files_of_one_size_are_merged_before_a_large_one_is_rewritten() {
+    let mut live: Vec<DataFile> = (0..7).map(|i| file(i, "2026-03-01", 10_000)).collect();
+    live.push(file(7, "2026-03-01", 900_000));
+    live.push(file(8, "2026-03-01", SMALL_ROWS));
+    assert_eq!(
+        choose(&live, 8, 1 << 21, "2026-03-01").map(|f| f.len()),
+        Some(8),
+        "in the end all"
+    );
+    live.push(file(9, "2026-03-01", 10_000));
+    let chosen = choose(&live, 8, 1 << 21, "2026-03-01").expect("eight small ones");
+    assert!(chosen.iter().all(|file| file.rows == 10_000));
+    assert_eq!(
+        choose(&live, 8, 75_000, "2026-03-01"),
+        None,
+        "not beyond the limit of rows"
+    );
+    let past = [
+        file(0, "2026-02-01", 5),
+        file(1, "2026-02-01", 5),
+        file(0, "2026-03-01", 5),
+    ];
+    let chosen = choose(&past, 8, 1 << 21, "2026-03-01").expect("a day that is over");
+    assert_eq!(chosen, past[..2]);
+}

@@ -4,15 +4,15 @@
 //! that the same journal always gives the same result. It cannot fail half way: whatever
 //! could be wrong with a record was found before anything changed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use weir_proto::batch::{Block, Column, Values};
+use weir_proto::batch::Block;
 use weir_proto::v1;
 
+use super::buffers::{Buffers, check};
 use super::latest::LatestTable;
 use super::prepare::Content;
-use super::rows::Rows;
 use super::series::SeriesTable;
 use super::view::FrozenRows;
 use crate::catalog::{DataFile, DeadLetter, JournalLoss, Loaded, StreamLedger};
@@ -24,19 +24,6 @@ use crate::model::{FOLD_ERROR, StreamKey, drop_reason_name};
 pub(crate) struct Stream {
     pub(crate) ledger: StreamLedger,
     refs: HashMap<u32, u32>,
-}
-
-/// What changed since the last freeze.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    /// By number of series.
-    pub(crate) rows: Vec<Rows>,
-    pub(crate) row_count: usize,
-    pub(crate) bytes: usize,
-    pub(crate) streams: BTreeSet<u32>,
-    pub(crate) definitions: Vec<(u32, u32, u32)>,
-    pub(crate) dead: Vec<DeadLetter>,
-    pub(crate) losses: Vec<JournalLoss>,
 }
 
 /// Counts for metrics, since the process started.
@@ -409,59 +396,5 @@ impl State {
         self.counts.dead_letters += 1;
         self.current.bytes += letter.body.len();
         self.current.dead.push(letter);
-    }
-}
-
-impl Buffers {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.row_count == 0
-            && self.streams.is_empty()
-            && self.dead.is_empty()
-            && self.losses.is_empty()
-    }
-
-    fn push(&mut self, series: u32, times: &[i64], values: Values, ascending: bool, received: i64) {
-        let index = series as usize;
-        if index >= self.rows.len() {
-            self.rows.resize_with(index + 1, Rows::default);
-        }
-        self.row_count += times.len();
-        self.bytes += 32 + times.len() * 16;
-        if let Values::Texts(texts) = &values {
-            self.bytes += texts.iter().map(|text| text.len() + 16).sum::<usize>();
-        }
-        self.rows[index].push(times, values, ascending, received);
-    }
-}
-
-/// Whether every column can be stored as it is.
-fn check(blocks: &[Block], refs: &HashMap<u32, u32>, series: &SeriesTable) -> Result<(), String> {
-    for block in blocks {
-        for column in &block.columns {
-            let reference = column.series;
-            let number = refs
-                .get(&reference)
-                .ok_or_else(|| format!("series {reference} was never defined"))?;
-            let text = &*series.key(*number).kind == "text";
-            if text != matches!(column.values, Values::Texts(_)) {
-                return Err(format!("series {reference} has values of another kind"));
-            }
-            if count(column, block.times.len()) != Some(column.values.len()) {
-                return Err(format!(
-                    "series {reference} has more or fewer values than moments"
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn count(column: &Column, moments: usize) -> Option<usize> {
-    match &column.present {
-        None => Some(moments),
-        Some(present) if present.len() == moments => {
-            Some(present.iter().filter(|there| **there).count())
-        }
-        Some(_) => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The fold end to end: what was sent is what is there, once, whatever happens between.
 
 mod recovery;
+pub(crate) mod sender;
 mod streams;
 pub(crate) mod world;
 
@@ -8,7 +9,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use weir_proto::batch::Values;
 
-use self::world::{NOON, SECOND, Sender, World, readings_of, seconds};
+use self::sender::{Sender, seconds};
+use self::world::{NOON, SECOND, World, readings_of};
 use crate::audit::audit;
 use crate::model::DEFAULT_TENANT;
 

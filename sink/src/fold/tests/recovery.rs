@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::world::{Running, Sender, World, seconds, until};
+use super::sender::{Sender, seconds};
+use super::world::{Running, World, until};
 use crate::catalog::CatalogError;
 use crate::fold::FoldError;
 use crate::retention::Retention;

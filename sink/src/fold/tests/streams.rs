@@ -4,7 +4,8 @@ use bytes::Bytes;
 use prost::Message;
 use weir_proto::v1;
 
-use super::world::{Sender, World, seconds};
+use super::sender::{Sender, seconds};
+use super::world::World;
 use crate::catalog::StreamLedger;
 use crate::envelope::{self, Envelope};
 
