@@ -206,7 +206,7 @@ impl State {
         ledger.last_seen_ns = envelope.received_ns;
         ledger.clock_offset_ns = envelope.clock_offset_ns;
         if let Some(report) = &envelope.report {
-            ledger.report = Some(report.clone());
+            ledger.report = Some(*report);
             ledger.report_at_ns = envelope.received_ns;
         }
         self.current.streams.insert(number);
