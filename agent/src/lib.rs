@@ -1,6 +1,32 @@
-//! Samples sensors, keeps readings through outages, and streams them to a sink.
+//! `weir-agent`: samples sensors, keeps readings through outages, and streams them to a sink.
+//!
+//! Modules in the order in which a reading passes through them:
+//!
+//! ```text
+//! sensors -> sampler -> buffer -> queue -> batch -> spool -> sender ==> sink
+//! ```
+//!
+//! The agent is one runtime thread and one thread for the spool's disk. Everything between is bounded in bytes, and what
+//! does not fit is handled as the operator chose and counted.
 
+pub mod cli;
+mod config;
+mod run;
+
+mod batch;
+mod buffer;
 pub mod dead_letter;
 pub mod ledger;
+mod queue;
+mod sampler;
 pub mod sender;
+mod sensors;
 pub mod spool;
+mod sync;
+
+mod metrics;
+mod status;
+
+#[cfg(test)]
+#[path = "queue/tests.rs"]
+mod queue_tests;

@@ -1,0 +1,297 @@
+//! From parcels to batches.
+//!
+//! In: the parcels of all sensors, from the queue. Out: drafts for the spool, each encoded once. A batch is full at
+//! `batch.max_readings` or `batch.max_bytes`, and due when its first reading is `batch.max_age` old; what came together by
+//! then leaves together. Scrapes of one shape become one block with several times, whatever parcels they came in.
+//!
+//! [`Assembler`] thinks, [`Batcher`] waits. Promises: no reading is in two batches; what the queue gave up is reported to the
+//! spool; a series is defined in the first batch that uses it.
+
+mod dictionary;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+use weir_proto::batch::{Block, Column, Values, encode};
+use weir_proto::{limits, v1};
+
+use crate::buffer::{Limits, Parcel, Run, Start};
+use crate::metrics::SamplingMetrics;
+use crate::queue::Queue;
+use crate::sensors::Value;
+use crate::spool::{Appended, Draft, Spool, SpoolError};
+use dictionary::Dictionary;
+
+/// Puts parcels together until a batch is full or due.
+pub(crate) struct Assembler {
+    limits: Limits,
+    dictionary: Dictionary,
+    runs: Vec<Run>,
+    readings: u64,
+    bytes: usize,
+    start: Option<Start>,
+}
+
+/// What became of the readings of a batch.
+pub(crate) struct Batch {
+    /// For the spool; None when no reading was acceptable.
+    pub(crate) draft: Option<Draft>,
+    /// Readings of series or with values that no sink accepts.
+    pub(crate) refused: u64,
+}
+
+impl Assembler {
+    /// Nothing is there, and no series is defined.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            dictionary: Dictionary::default(),
+            runs: Vec::new(),
+            readings: 0,
+            bytes: 0,
+            start: None,
+        }
+    }
+
+    /// Whether a parcel fits beside what is there; one that is too large by itself fits when nothing is.
+    pub(crate) fn has_room(&self, parcel: &Parcel) -> bool {
+        self.start.is_none()
+            || (self.readings + parcel.readings <= self.limits.readings
+                && self.bytes + parcel.bytes <= self.limits.bytes)
+    }
+
+    /// Puts a parcel in, whatever the limits say.
+    pub(crate) fn add(&mut self, parcel: Parcel) {
+        self.readings += parcel.readings;
+        self.bytes += parcel.bytes;
+        let earlier = |known: Start| {
+            if parcel.start.at < known.at {
+                parcel.start
+            } else {
+                known
+            }
+        };
+        self.start = Some(self.start.map_or(parcel.start, earlier));
+        for run in parcel.runs {
+            match self
+                .runs
+                .iter_mut()
+                .find(|known| Arc::ptr_eq(&known.shape, &run.shape))
+            {
+                Some(known) => {
+                    known.times.extend(run.times);
+                    known.values.extend(run.values);
+                }
+                None => self.runs.push(run),
+            }
+        }
+    }
+
+    /// Whether what is there has reached a limit of size.
+    pub(crate) fn is_full(&self) -> bool {
+        self.readings >= self.limits.readings || self.bytes >= self.limits.bytes
+    }
+
+    /// When what is there must leave.
+    pub(crate) fn due_at(&self) -> Option<Instant> {
+        self.start.map(|start| start.at + self.limits.age)
+    }
+
+    /// Makes a batch of everything that is there.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        let start = self.start.take()?;
+        self.bytes = 0;
+        let offered = std::mem::take(&mut self.readings);
+        let runs = std::mem::take(&mut self.runs);
+        let blocks: Vec<Block> = runs.into_iter().filter_map(|run| self.block(run)).collect();
+        if blocks.is_empty() {
+            return Some(Batch {
+                draft: None,
+                refused: offered,
+            });
+        }
+        let encoded = encode(&blocks);
+        let refused = offered - encoded.readings;
+        let series_defined = self.dictionary.take_new();
+        let draft = Draft {
+            encoded,
+            series_defined,
+            monotonic_start_ns: start.monotonic_ns,
+        };
+        Some(Batch {
+            draft: Some(draft),
+            refused,
+        })
+    }
+
+    fn block(&mut self, run: Run) -> Option<Block> {
+        let refs = self.dictionary.refs(&run.shape);
+        let width = refs.len();
+        let mut builders: Vec<Option<Builder>> = Vec::with_capacity(width);
+        for (series, definition) in refs.iter().zip(&run.shape.series) {
+            builders.push(
+                series.map(|series| Builder::new(series, definition.kind(), run.times.len())),
+            );
+        }
+        for (place, value) in run.values.into_iter().enumerate() {
+            if let Some(builder) = &mut builders[place % width] {
+                builder.push(value);
+            }
+        }
+        let columns: Vec<Column> = builders
+            .into_iter()
+            .flatten()
+            .filter_map(Builder::finish)
+            .collect();
+        (!columns.is_empty()).then_some(Block {
+            times: run.times,
+            columns,
+        })
+    }
+}
+
+/// One column as it grows.
+struct Builder {
+    series: u32,
+    values: Values,
+    present: Vec<bool>,
+}
+
+impl Builder {
+    fn new(series: u32, kind: v1::Kind, moments: usize) -> Self {
+        let values = match kind {
+            v1::Kind::Text => Values::Texts(Vec::with_capacity(moments)),
+            _ => Values::Numbers(Vec::with_capacity(moments)),
+        };
+        Self {
+            series,
+            values,
+            present: Vec::with_capacity(moments),
+        }
+    }
+
+    /// A value that is not of the series' kind, or too long a text, is absent.
+    fn push(&mut self, value: Value) {
+        let accepted = match (&mut self.values, value) {
+            (Values::Numbers(numbers), Value::Number(number)) => {
+                numbers.push(number);
+                true
+            }
+            (Values::Texts(texts), Value::Text(text)) if text.len() <= limits::MAX_TEXT_BYTES => {
+                texts.push(text.into());
+                true
+            }
+            _ => false,
+        };
+        self.present.push(accepted);
+    }
+
+    fn finish(self) -> Option<Column> {
+        let Self {
+            series,
+            values,
+            present,
+        } = self;
+        let complete = present.iter().all(|present| *present);
+        let column = Column {
+            series,
+            values,
+            present: (!complete).then_some(present),
+        };
+        (!column.values.is_empty()).then_some(column)
+    }
+}
+
+/// Puts the batches that come out of an assembler into the spool.
+pub(crate) struct Batcher {
+    /// Where parcels come from.
+    pub(crate) queue: Queue<Parcel>,
+    /// What makes batches of them.
+    pub(crate) assembler: Assembler,
+    /// Where batches go.
+    pub(crate) spool: Spool,
+    /// What is counted.
+    pub(crate) metrics: SamplingMetrics,
+}
+
+impl Batcher {
+    /// Takes parcels until the queue is closed and empty.
+    ///
+    /// # Errors
+    /// The spool accepts nothing any more.
+    pub(crate) async fn run(mut self) -> Result<(), SpoolError> {
+        let mut open = true;
+        while open {
+            tokio::select! {
+                parcel = self.queue.pop() => match parcel {
+                    Some(parcel) => self.collect(parcel).await?,
+                    None => open = false,
+                },
+                () = until(self.assembler.due_at()) => {}
+            }
+            let now = Instant::now();
+            if !open || self.assembler.due_at().is_some_and(|due| due <= now) {
+                self.store().await?;
+            }
+            self.report_drops().await;
+        }
+        Ok(())
+    }
+
+    /// Takes everything that waits in the queue, storing each batch that fills up on the way.
+    async fn collect(&mut self, first: Parcel) -> Result<(), SpoolError> {
+        let mut next = Some(first);
+        while let Some(parcel) = next {
+            if !self.assembler.has_room(&parcel) {
+                self.store().await?;
+            }
+            self.assembler.add(parcel);
+            if self.assembler.is_full() {
+                self.store().await?;
+            }
+            next = self.queue.try_pop();
+        }
+        Ok(())
+    }
+
+    async fn store(&mut self) -> Result<(), SpoolError> {
+        let Some(Batch { draft, refused }) = self.assembler.take() else {
+            return Ok(());
+        };
+        self.metrics.refused(refused);
+        let Some(draft) = draft else { return Ok(()) };
+        let (readings, bytes) = (draft.encoded.readings, draft.encoded.payload.len());
+        let new_series = draft.series_defined.len();
+        match self.spool.append(draft).await? {
+            Appended::Stored { sequence } => {
+                self.metrics.batched(readings, bytes);
+                tracing::debug!(sequence, readings, bytes, new_series, "batch spooled");
+            }
+            Appended::Dropped => tracing::debug!(readings, "batch dropped: the spool is full"),
+        }
+        Ok(())
+    }
+
+    async fn report_drops(&self) {
+        let drops = self.queue.take_drops();
+        let reasons = [
+            (v1::DropReason::QueueOldest, drops.oldest),
+            (v1::DropReason::QueueNewest, drops.newest),
+        ];
+        for (reason, readings) in reasons {
+            if readings > 0 {
+                self.spool.record_drop(reason, readings).await;
+            }
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

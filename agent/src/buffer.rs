@@ -1,0 +1,161 @@
+//! A sensor's own buffer: scrapes on their way to becoming part of a batch.
+//!
+//! In: scrapes of one sensor, in the order of their times. Out: a [`Parcel`] when so many readings or bytes have come
+//! together, or the first of them has waited long enough. Pure: the time is an argument.
+//!
+//! A buffer waits for half of `batch.max_age` at most; the other half is left for the parcels of several sensors to come
+//! together in one batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::queue::Weight;
+use crate::sensors::{Scrape, Shape, Value};
+
+#[cfg(test)]
+mod tests;
+
+/// When readings must move on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Limits {
+    /// As soon as there are so many.
+    pub(crate) readings: u64,
+    /// As soon as they take so much, about, before compression.
+    pub(crate) bytes: usize,
+    /// As soon as the first of them is so old.
+    pub(crate) age: Duration,
+}
+
+/// When the first reading of something was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// For waiting.
+    pub(crate) at: Instant,
+    /// For the header of a batch.
+    pub(crate) monotonic_ns: u64,
+}
+
+/// Consecutive scrapes of one shape.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Run {
+    /// What the values are of.
+    pub(crate) shape: Arc<Shape>,
+    /// Unix nanoseconds, ascending.
+    pub(crate) times: Vec<i64>,
+    /// Scrape after scrape, `times.len() * shape.series.len()` values.
+    pub(crate) values: Vec<Value>,
+}
+
+/// Readings of one sensor that travel together.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parcel {
+    /// In the order of their times.
+    pub(crate) runs: Vec<Run>,
+    /// How many values there are.
+    pub(crate) readings: u64,
+    /// What they take in a payload before compression, about.
+    pub(crate) bytes: usize,
+    /// When the first was taken.
+    pub(crate) start: Start,
+}
+
+impl Parcel {
+    fn new(start: Start) -> Self {
+        Self {
+            runs: Vec::new(),
+            readings: 0,
+            bytes: 0,
+            start,
+        }
+    }
+
+    fn add(&mut self, time_ns: i64, scrape: Scrape) {
+        self.readings += scrape.values.len() as u64;
+        self.bytes += bytes(&scrape);
+        match self.runs.last_mut() {
+            Some(run) if Arc::ptr_eq(&run.shape, &scrape.shape) => {
+                run.times.push(time_ns);
+                run.values.extend(scrape.values);
+            }
+            _ => self.runs.push(Run {
+                shape: scrape.shape,
+                times: vec![time_ns],
+                values: scrape.values,
+            }),
+        }
+    }
+
+    /// What it takes of the queue: its memory, which is about twice its payload.
+    pub(crate) fn weight(&self) -> Weight {
+        Weight {
+            bytes: size_of::<Self>() + 2 * self.bytes,
+            readings: self.readings,
+        }
+    }
+}
+
+/// What a scrape takes in a payload before compression, about: its values, its time, and a few bytes per column.
+pub(crate) fn bytes(scrape: &Scrape) -> usize {
+    const PER_COLUMN: usize = 16;
+    let values: usize = scrape.values.iter().map(Value::bytes).sum();
+    values + size_of::<i64>() + PER_COLUMN * scrape.values.len()
+}
+
+/// Collects the scrapes of one sensor.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    limits: Limits,
+    parcel: Option<Parcel>,
+}
+
+impl Buffer {
+    /// Empty. `limits` are those of a batch.
+    pub(crate) fn new(limits: Limits) -> Self {
+        let limits = Limits {
+            age: limits.age / 2,
+            ..limits
+        };
+        Self {
+            limits,
+            parcel: None,
+        }
+    }
+
+    /// Whether a scrape fits beside what is there. A scrape that is larger than the limits by itself fits when nothing is.
+    pub(crate) fn has_room(&self, scrape: &Scrape) -> bool {
+        self.parcel.as_ref().is_none_or(|parcel| {
+            parcel.readings + scrape.values.len() as u64 <= self.limits.readings
+                && parcel.bytes + bytes(scrape) <= self.limits.bytes
+        })
+    }
+
+    /// Puts a scrape in, whatever the limits say.
+    pub(crate) fn add(&mut self, time_ns: i64, start: Start, scrape: Scrape) {
+        if !scrape.values.is_empty() {
+            self.parcel
+                .get_or_insert_with(|| Parcel::new(start))
+                .add(time_ns, scrape);
+        }
+    }
+
+    /// Whether what is there has reached a limit of size.
+    pub(crate) fn is_full(&self) -> bool {
+        self.parcel.as_ref().is_some_and(|parcel| {
+            parcel.readings >= self.limits.readings || parcel.bytes >= self.limits.bytes
+        })
+    }
+
+    /// When what is there has waited long enough.
+    pub(crate) fn due_at(&self) -> Option<Instant> {
+        self.parcel
+            .as_ref()
+            .map(|parcel| parcel.start.at + self.limits.age)
+    }
+
+    /// Everything that is there.
+    pub(crate) fn take(&mut self) -> Option<Parcel> {
+        self.parcel.take()
+    }
+}

@@ -1,0 +1,290 @@
+//! What the agent runs with, checked and fixed for the run.
+//!
+//! In: flags, environment, an optional `agent.toml` and the defaults, through the table in `config/keys.rs`. Out: a
+//! [`Config`], or every fault at once. Nothing has to be set: an agent without any configuration samples its host each
+//! second and sends to a sink on this machine.
+
+mod keys;
+mod sensors;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use url::Url;
+use weir_process::config::{Effective, Faults, Reader};
+use weir_process::env::Environment;
+use weir_process::logging::Logging;
+
+use crate::buffer;
+use crate::queue::{self, Weight};
+use crate::sampler::SensorConfig;
+use crate::sender::SenderConfig;
+use crate::spool::{self, SpoolConfig};
+pub(crate) use keys::TABLE;
+
+/// Everything the parts are started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The agent's name, and the device of its host sensor.
+    pub(crate) name: String,
+    /// Where readings go.
+    pub(crate) sink_url: Url,
+    /// Where probes, metrics and the status page are served; None when they are not.
+    pub(crate) status_listen: Option<SocketAddr>,
+    /// How the log looks.
+    pub(crate) logging: Logging,
+    /// What is sampled.
+    pub(crate) sensors: Vec<SensorConfig>,
+    /// The bounds of the queue between samplers and batcher.
+    pub(crate) queue_limit: Weight,
+    /// What happens when it is full.
+    pub(crate) queue_overflow: queue::Overflow,
+    /// When a batch is full or due.
+    pub(crate) batch: buffer::Limits,
+    /// What the spool is opened with.
+    pub(crate) spool: SpoolConfig,
+    /// How the sender is paced and bounded.
+    pub(crate) sender: SenderConfig,
+    /// How long a stop may take.
+    pub(crate) shutdown_grace: Duration,
+    /// Every setting and where it came from.
+    pub(crate) effective: Effective,
+}
+
+impl Config {
+    /// How much can be lost at most when the agent or its machine dies: readings that are not yet committed.
+    pub(crate) fn loss_bound(&self) -> Duration {
+        self.batch.age + self.spool.commit_interval
+    }
+
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn read(mut reader: Reader, environment: &Environment) -> Result<Self, Faults> {
+        let profile = Profile::read(&mut reader);
+        let logging = Logging::read(&mut reader, environment);
+        let name = name(&mut reader);
+        let interval = reader.duration_within("sample.interval", sensors::INTERVALS);
+        let sensors = sensors::read(&mut reader, &name, interval);
+        let batch = batch(&mut reader, profile);
+        let spool = spool_config(&mut reader, profile);
+        let queue_limit = queue_limit(&mut reader, &batch);
+        let queue_overflow = match reader.choice("queue.overflow") {
+            "drop_oldest" => queue::Overflow::DropOldest,
+            "drop_newest" => queue::Overflow::DropNewest,
+            _ => queue::Overflow::Block,
+        };
+        let sink_url = sink_url(&mut reader);
+        let grace = reader.duration("shutdown.grace");
+        let config = Self {
+            sender: sender(&mut reader, &sink_url, &name, grace),
+            name,
+            sink_url,
+            status_listen: reader.optional_address("status.listen"),
+            logging,
+            sensors,
+            queue_limit,
+            queue_overflow,
+            batch,
+            spool,
+            shutdown_grace: grace,
+            effective: Effective::default(),
+        };
+        let effective = profile.shown(reader.finish()?);
+        Ok(Self {
+            effective,
+            ..config
+        })
+    }
+}
+
+/// A named set of defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    Default,
+    Edge,
+}
+
+impl Profile {
+    /// What `edge` changes: fewer, larger writes for flash memory, at the price of a longer loss bound.
+    const EDGE: [(&str, &str, Duration); 2] = [
+        ("batch.max_age", "10s", Duration::from_secs(10)),
+        ("spool.commit_interval", "10s", Duration::from_secs(10)),
+    ];
+
+    fn read(reader: &mut Reader) -> Self {
+        match reader.choice("profile") {
+            "edge" => Self::Edge,
+            _ => Self::Default,
+        }
+    }
+
+    /// The value of a duration that this profile may have another default for.
+    fn duration(self, reader: &mut Reader, name: &str) -> Duration {
+        let value = reader.duration(name);
+        match Self::EDGE.iter().find(|(key, ..)| *key == name) {
+            Some((_, _, edge)) if self == Self::Edge && !reader.is_set(name) => *edge,
+            _ => value,
+        }
+    }
+
+    /// The settings with this profile's own defaults in place of the table's.
+    fn shown(self, mut effective: Effective) -> Effective {
+        if self == Self::Edge {
+            for setting in &mut effective.0 {
+                let edge = Self::EDGE.iter().find(|(key, ..)| *key == setting.name);
+                if let (Some((_, text, _)), weir_process::config::Source::Default) =
+                    (edge, &setting.source)
+                {
+                    (*text).clone_into(&mut setting.value);
+                }
+            }
+        }
+        effective
+    }
+}
+
+fn name(reader: &mut Reader) -> String {
+    let given = reader.text("name");
+    let name = if given.is_empty() {
+        sysinfo::System::host_name().unwrap_or_else(|_| "localhost".to_owned())
+    } else {
+        given
+    };
+    if let Err(message) = sensors::check_name(&name) {
+        reader.fault("name", message);
+    }
+    name
+}
+
+/// URL schemes that are not built yet are refused by name rather than failing at the first connection.
+fn sink_url(reader: &mut Reader) -> Url {
+    let url = reader.url("sink.url");
+    match url.scheme() {
+        "http" => {}
+        "https" => reader.fault(
+            "sink.url",
+            "https is not supported yet: use http on a network you trust",
+        ),
+        other => reader.fault(
+            "sink.url",
+            format!("{other} is not a way to reach a sink: write http://host:4317"),
+        ),
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        reader.fault("sink.url", "names no host: write http://host:4317");
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        reader.fault(
+            "sink.url",
+            "has a path, and a sink has none: write http://host:4317",
+        );
+    }
+    url
+}
+
+fn batch(reader: &mut Reader, profile: Profile) -> buffer::Limits {
+    const SHORTEST: Duration = Duration::from_millis(10);
+    let age = profile.duration(reader, "batch.max_age");
+    if age < SHORTEST {
+        reader.fault("batch.max_age", "is too short: write 10ms or more");
+    }
+    buffer::Limits {
+        readings: reader.count_within(
+            "batch.max_readings",
+            1..=weir_proto::limits::MAX_BATCH_READINGS as u64,
+        ),
+        bytes: bounded_bytes(
+            reader,
+            "batch.max_bytes",
+            1024..=crate::sampler::MAX_SCRAPE_BYTES as u64,
+        ),
+        age,
+    }
+}
+
+fn queue_limit(reader: &mut Reader, batch: &buffer::Limits) -> Weight {
+    let readings = reader.count_within("queue.max_readings", 1..=u64::MAX);
+    let bytes = bounded_bytes(reader, "queue.max_bytes", 4096..=1 << 40);
+    if readings < batch.readings && reader.is_set("queue.max_readings") {
+        reader.fault(
+            "queue.max_readings",
+            format!(
+                "is less than one batch: write at least batch.max_readings, which is {}",
+                batch.readings
+            ),
+        );
+    }
+    Weight {
+        bytes,
+        readings: readings.max(batch.readings),
+    }
+}
+
+fn spool_config(reader: &mut Reader, profile: Profile) -> SpoolConfig {
+    let data_dir = reader.path("data_dir");
+    if data_dir.as_os_str().is_empty() {
+        reader.fault(
+            "data_dir",
+            "is not set: name a directory that this agent alone may write",
+        );
+    }
+    SpoolConfig {
+        data_dir,
+        max_bytes: reader.bytes_within("spool.max_bytes", 16 << 20..=1 << 50),
+        segment_bytes: reader.bytes_within("spool.segment_bytes", 64 << 10..=1 << 30),
+        overflow: match reader.choice("spool.overflow") {
+            "block" => spool::Overflow::Block,
+            "drop_newest" => spool::Overflow::DropNewest,
+            _ => spool::Overflow::DropOldest,
+        },
+        commit_interval: profile.duration(reader, "spool.commit_interval"),
+    }
+}
+
+fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> SenderConfig {
+    let millis = Duration::from_millis;
+    let request_max_bytes = bounded_bytes(reader, "request.max_bytes", 1024..=LARGEST_REQUEST);
+    let config = SenderConfig {
+        sink_url: sink_url.to_string(),
+        agent: agent.to_owned(),
+        software: concat!("weir-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
+        request_rate: reader.rate("rate.requests_per_second"),
+        request_burst: u32::try_from(reader.count_within("rate.burst", 1..=1_000_000))
+            .unwrap_or(u32::MAX),
+        request_max_bytes,
+        window_bytes: reader.bytes_within("request.window_bytes", 1024..=1 << 30),
+        connect_timeout: reader.duration_within("timeout.connect", millis(10)..=MAX_WAIT),
+        ack_timeout: reader.duration_within("timeout.ack", millis(100)..=MAX_WAIT),
+        retry_min: reader.duration_within("retry.min_delay", millis(10)..=MAX_WAIT),
+        retry_max: reader.duration_within("retry.max_delay", millis(10)..=MAX_WAIT),
+        drain: drain(grace),
+    };
+    if config.retry_min > config.retry_max {
+        reader.fault(
+            "retry.min_delay",
+            "is longer than retry.max_delay: write a shorter one",
+        );
+    }
+    config
+}
+
+/// How long delivery may go on after a stop: what is left of the grace goes to the last commit.
+fn drain(grace: Duration) -> Duration {
+    const LAST_COMMIT: Duration = Duration::from_secs(3);
+    grace.saturating_sub(LAST_COMMIT).max(grace / 2)
+}
+
+/// A request leaves room for its definitions and its report in one gRPC message.
+const LARGEST_REQUEST: u64 = weir_proto::limits::MAX_MESSAGE_BYTES as u64 / 2;
+
+/// No single wait of delivery is longer.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+fn bounded_bytes(reader: &mut Reader, name: &str, bounds: std::ops::RangeInclusive<u64>) -> usize {
+    usize::try_from(reader.bytes_within(name, bounds)).unwrap_or(usize::MAX)
+}

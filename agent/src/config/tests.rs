@@ -1,0 +1,185 @@
+//! What the configuration promises: defaults that work, every fault at once, nothing read that is not listed.
+
+use std::path::PathBuf;
+
+use weir_process::config::Sources;
+
+use super::*;
+use crate::sensors::{Kind, Mode};
+
+fn read_with(pairs: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
+    let sources = Sources {
+        environment: pairs.iter().copied().collect(),
+        file: file.map(|text| (PathBuf::from("agent.toml"), text.to_owned())),
+        ..Sources::default()
+    };
+    let reader = Reader::new(&TABLE, &sources);
+    Config::read(reader, &sources.environment).map_err(|faults| faults.to_string())
+}
+
+fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+    read_with(pairs, None)
+}
+
+#[test]
+fn the_table_has_no_mistakes() {
+    assert_eq!(TABLE.mistakes(), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_has_to_be_set() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.sink_url.as_str(), "http://127.0.0.1:4317/");
+    assert_eq!(config.sensors.len(), 1);
+    assert_eq!(config.sensors[0].kind, Kind::Host);
+    assert_eq!(config.sensors[0].device, config.name);
+    assert_eq!(config.sensors[0].interval, Duration::from_secs(1));
+    assert_eq!(config.loss_bound(), Duration::from_secs(3));
+}
+
+#[test]
+fn every_key_is_read() {
+    let sources = Sources::default();
+    let mut reader = Reader::new(&TABLE, &sources);
+    let profile = Profile::read(&mut reader);
+    Logging::read(&mut reader, &sources.environment);
+    let name = name(&mut reader);
+    let interval = reader.duration("sample.interval");
+    sensors::read(&mut reader, &name, interval);
+    let batch = batch(&mut reader, profile);
+    spool_config(&mut reader, profile);
+    queue_limit(&mut reader, &batch);
+    let url = sink_url(&mut reader);
+    sender(&mut reader, &url, &name, Duration::from_secs(20));
+    assert_eq!(
+        reader.unread(),
+        ["status.listen", "queue.overflow", "shutdown.grace"],
+        "these are read in Config::read"
+    );
+}
+
+#[test]
+fn the_edge_profile_changes_defaults_and_yields_to_the_operator() {
+    let edge = read(&[("WEIR_AGENT_PROFILE", "edge")]).unwrap();
+    assert_eq!(edge.loss_bound(), Duration::from_secs(20));
+    assert_eq!(edge.effective.get("batch.max_age").unwrap().value, "10s");
+    let mixed = read(&[
+        ("WEIR_AGENT_PROFILE", "edge"),
+        ("WEIR_AGENT_BATCH_MAX_AGE", "1s"),
+    ])
+    .unwrap();
+    assert_eq!(mixed.loss_bound(), Duration::from_secs(11));
+    assert_eq!(mixed.effective.get("batch.max_age").unwrap().value, "1s");
+}
+
+#[test]
+fn all_faults_come_in_one_report() {
+    let faults = read(&[
+        ("WEIR_AGENT_SINK_URL", "https://sink:4317/path"),
+        ("WEIR_AGENT_SAMPLE_INTERVAL", "fast"),
+        ("WEIR_AGENT_SENSORS", "host,hosts"),
+        ("WEIR_AGENT_BATCH_MAX_READINGS", "0"),
+        ("WEIR_AGENT_RETRY_MIN_DELAY", "20s"),
+        ("WEIR_AGENT_NAEM", "x"),
+        ("WEIR_AGENT_DATA_DIR", "\"quoted\""),
+    ])
+    .unwrap_err();
+    for name in [
+        "WEIR_AGENT_SINK_URL: https is not supported yet",
+        "WEIR_AGENT_SINK_URL: has a path",
+        "WEIR_AGENT_SAMPLE_INTERVAL:",
+        "WEIR_AGENT_SENSORS: hosts is not a sensor",
+        "WEIR_AGENT_BATCH_MAX_READINGS:",
+        "WEIR_AGENT_RETRY_MIN_DELAY: is longer than retry.max_delay",
+        "WEIR_AGENT_NAEM: is not a setting of weir-agent: did you mean WEIR_AGENT_NAME?",
+        "WEIR_AGENT_DATA_DIR: is wrapped in",
+    ] {
+        assert!(faults.contains(name), "{name} is missing in:\n{faults}");
+    }
+}
+
+#[test]
+fn a_sink_url_of_another_scheme_is_refused_by_name() {
+    let faults = read(&[("WEIR_AGENT_SINK_URL", "nats://sink:4222")]).unwrap_err();
+    assert!(
+        faults.contains("nats is not a way to reach a sink"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn tables_of_the_file_describe_several_sensors() {
+    let file = r#"
+        [[sensor]]
+        kind = "host"
+        interval = "5s"
+
+        [[sensor]]
+        name = "boiler"
+        kind = "simulated"
+        metrics = 3
+        mode = "mixed"
+    "#;
+    let config = read_with(
+        &[
+            ("WEIR_AGENT_NAME", "edge-1"),
+            ("WEIR_AGENT_SIMULATED_SEED", "9"),
+        ],
+        Some(file),
+    )
+    .unwrap();
+    let [host, boiler] = config.sensors.as_slice() else {
+        panic!("two sensors")
+    };
+    assert_eq!(
+        (host.name.as_str(), host.device.as_str()),
+        ("host", "edge-1")
+    );
+    assert_eq!(host.interval, Duration::from_secs(5));
+    assert_eq!(
+        (boiler.name.as_str(), boiler.device.as_str()),
+        ("boiler", "boiler")
+    );
+    let Kind::Simulated(settings) = &boiler.kind else {
+        panic!("simulated")
+    };
+    assert_eq!(
+        (settings.metrics, settings.mode, settings.seed),
+        (3, Mode::Mixed, 9)
+    );
+}
+
+#[test]
+fn faults_of_a_sensor_table_name_the_entry() {
+    let file = r#"
+        [[sensor]]
+        kind = "hots"
+        [[sensor]]
+        kind = "simulated"
+        interval = "soon"
+        metric = 3
+        [[sensor]]
+        kind = "simulated"
+        metrics = 0
+    "#;
+    let faults = read_with(&[], Some(file)).unwrap_err();
+    for text in [
+        "agent.toml: sensor[0].kind: hots is not a sensor",
+        "agent.toml: sensor[1].interval: cannot read \"soon\"",
+        "agent.toml: sensor[1].metric: is not an entry of a sensor",
+        "agent.toml: sensor[2].metrics: is out of range",
+        "agent.toml: sensor[2]: there are two sensors named simulated",
+    ] {
+        assert!(faults.contains(text), "{text} is missing in:\n{faults}");
+    }
+}
+
+#[test]
+fn the_example_file_lists_every_variable() {
+    let example = include_str!("../../../.env.example");
+    let table = TABLE.env_example();
+    assert!(
+        example.contains(&table),
+        "write the agent's part of .env.example anew:\n{table}"
+    );
+}
