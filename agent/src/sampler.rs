@@ -134,6 +134,11 @@ impl Sampler {
                 () = until(due) => self.hand_over().await,
             }
         }
+        // A sampler that was held up when the stop came has ticks behind it that no tick will count.
+        let missed = self
+            .last_tick
+            .map_or(0, |last| self.ticks_between(last, Instant::now()));
+        self.around.metrics.missed(missed, Missed::Blocked);
         self.hand_over().await;
         tracing::debug!(sensor = %self.config.name, "sampler stopped");
     }
@@ -160,12 +165,15 @@ impl Sampler {
 
     /// Ticks that were skipped between the last one and this one.
     fn skipped(&mut self, tick: Instant) -> u64 {
+        let half = self.config.interval / 2;
         let last = self.last_tick.replace(tick);
-        let Some(last) = last else { return 0 };
-        let passed = tick.saturating_duration_since(last).as_nanos();
-        let interval = self.config.interval.as_nanos().max(1);
-        let ticks = (passed + interval / 2) / interval;
-        u64::try_from(ticks.saturating_sub(1)).unwrap_or(u64::MAX)
+        last.map_or(0, |last| self.ticks_between(last, tick + half))
+            .saturating_sub(1)
+    }
+
+    fn ticks_between(&self, last: Instant, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(last).as_nanos();
+        u64::try_from(passed / self.config.interval.as_nanos().max(1)).unwrap_or(u64::MAX)
     }
 
     /// Opens the sensor where it is not open, and reads it. A panic costs the sensor and nothing else.
