@@ -137,18 +137,24 @@ fn bytes(n: usize) -> String {
     }
 }
 
-/// One short line: no backtrace, no prefixes of internal types, lower case at the start.
+/// What the engine writes around and into its reasons.
+const NOISE: [&str; 7] = [
+    "sql parser error: ",
+    "Error during planning: ",
+    "Schema error: ",
+    "Execution error: ",
+    "Internal error: ",
+    "internal error: ",
+    "This issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report \
+     in our issue tracker: https://github.com/apache/datafusion/issues.",
+];
+
+/// One short line: no backtrace, no names of internal types, lower case at the start.
 fn one_line(text: &str) -> String {
     let text = text.split("\n\nbacktrace:").next().unwrap_or(text);
-    let mut text = text.trim();
-    for prefix in [
-        "sql parser error: ",
-        "Error during planning: ",
-        "Schema error: ",
-        "Execution error: ",
-        "Optimizer rule 'type_coercion' failed",
-    ] {
-        text = text.strip_prefix(prefix).unwrap_or(text);
+    let mut text = text.trim().to_owned();
+    for noise in NOISE {
+        text = text.replace(noise, "");
     }
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.len() > MAX_TEXT {
