@@ -110,3 +110,42 @@ async fn concurrent_appenders_share_syncs_and_keep_order() {
     drop(journal);
     writer.join().unwrap();
 }
+
+#[tokio::test]
+async fn a_process_killed_without_a_close_leaves_what_it_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_bytes: 8 << 10,
+        ..Options::default()
+    };
+    let mut expected = Vec::new();
+    for life in 0..5_u8 {
+        let (journal, mut committer) =
+            Journal::open(Arc::new(Disk), dir.path(), options.clone()).unwrap();
+        assert_eq!(read_all(&journal, 1), expected);
+        for count in 0..10_u8 {
+            let body = [&[life, count], &[0; 700][..]];
+            let number = journal.try_append(1, &body).unwrap();
+            while committer.step() {}
+            assert_eq!(journal.committed(number).await, Ok(number));
+            expected.push(record(number, &body.concat()));
+        }
+        journal.try_append(1, &[b"never committed"]).unwrap();
+        drop(committer);
+    }
+    let journal = Journal::open(Arc::new(Disk), dir.path(), options)
+        .unwrap()
+        .0;
+    assert_eq!(read_all(&journal, 1), expected);
+    assert!(journal.recovery().holes.is_empty());
+    assert!(journal.stats().segments > 4);
+    let before = journal.bytes();
+    journal.release(40).unwrap();
+    assert!(journal.oldest() > 30 && journal.oldest() <= 41);
+    assert!(journal.bytes() < before / 2);
+    let on_disk: u64 = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(on_disk < before / 2 + (8 << 10), "{on_disk}");
+}
