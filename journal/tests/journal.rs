@@ -133,9 +133,7 @@ async fn a_process_killed_without_a_close_leaves_what_it_committed() {
         journal.try_append(1, &[b"never committed"]).unwrap();
         drop(committer);
     }
-    let journal = Journal::open(Arc::new(Disk), dir.path(), options)
-        .unwrap()
-        .0;
+    let (journal, _committer) = Journal::open(Arc::new(Disk), dir.path(), options).unwrap();
     assert_eq!(read_all(&journal, 1), expected);
     assert!(journal.recovery().holes.is_empty());
     assert!(journal.stats().segments > 4);
