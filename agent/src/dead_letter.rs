@@ -90,7 +90,12 @@ impl DeadLetters {
                 notes.extend(note.and_then(|text| serde_json::from_slice(&text).ok()));
             }
         }
-        notes.sort_by_key(|note| note.set_aside_ns);
+        notes.sort_by(|a, b| {
+            let place = |note: &Note| (note.set_aside_ns, note.sequence);
+            place(a)
+                .cmp(&place(b))
+                .then_with(|| a.stream_id.cmp(&b.stream_id))
+        });
         Ok(notes)
     }
 }

@@ -77,7 +77,7 @@ impl Failure {
     pub(crate) fn from_status(status: &Status, welcomed: bool) -> Failure {
         let code = status.code();
         let message = status.message().to_owned();
-        let foreign = matches!(code, Code::Unknown | Code::Internal) && !welcomed;
+        let foreign = !welcomed && matches!(code, Code::Unknown | Code::Internal | Code::Cancelled);
         if code == Code::Unimplemented || foreign {
             return Failure::NotASink(reason_of(status));
         }

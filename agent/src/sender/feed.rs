@@ -101,7 +101,7 @@ impl Feed {
                 Ok(true)
             }
             Some(Item::Hole { .. } | Item::Preamble { .. }) => Ok(true),
-            None if stream.is_ended() && self.next <= durable_through => {
+            None if self.next <= durable_through => {
                 self.close_hole(stream, durable_through, durable_readings);
                 Ok(true)
             }

@@ -5,11 +5,10 @@
 //! more bytes outstanding than the window, but one batch always; a silent sink is given up; while an
 //! appender wants to drop the oldest segment, nothing new goes out until the wire is empty.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 use weir_proto::v1;
@@ -66,80 +65,72 @@ impl Session<'_> {
             mut responses,
             ..
         } = call;
-        let mut requests = Some(requests);
-        let mut ready: Option<v1::DeliverRequest> = None;
-        let mut throttled: Option<Instant> = None;
-        let mut token = false;
+        let mut wire = Wire {
+            requests: Some(requests),
+            ready: None,
+            throttled: None,
+            token: false,
+            heard: Instant::now(),
+        };
         let mut progress = self.stream.progress();
         let mut news = self.spool.news();
-        let mut heard = Instant::now();
         loop {
             progress.mark_unchanged();
             news.mark_unchanged();
-            let plan = if ready.is_some() {
-                Plan::Send
-            } else {
-                self.plan(&mut token, requests.is_some())?
-            };
-            match plan {
-                Plan::Send if ready.is_none() => {
-                    if self.delivery.window.is_empty() {
-                        heard = Instant::now();
-                    }
-                    ready = self.compose(&mut token)?;
-                    self.note_throttle(&mut throttled);
-                    continue;
-                }
-                Plan::Close => {
-                    heard = Instant::now();
-                    let last_sequence = self.stream.durable().0;
-                    ready = Some(self.request(vec![close(last_sequence)]));
-                }
-                Plan::WaitUntil(_) => {
-                    throttled.get_or_insert_with(Instant::now);
-                }
-                Plan::Send | Plan::Idle => {}
-            }
-            let closing = ready.as_ref().is_some_and(is_close);
-            let waits = requests.is_none() || closing || !self.delivery.window.is_empty();
-            let silent_at = heard + self.config.ack_timeout;
-            let wake_at = match plan {
-                Plan::WaitUntil(at) => at,
-                _ => Instant::now() + Duration::from_secs(3600),
-            };
+            let wake_at = self.prepare(&mut wire)?;
+            let owed = wire.is_closing() || !self.delivery.window.is_empty();
+            let silent_at = wire.heard + self.config.ack_timeout;
             tokio::select! {
                 biased;
                 answer = responses.message() => {
-                    let Some(ended) = self.on_answer(answer, requests.is_none(), &mut heard, &mut ready)? else {
-                        continue;
-                    };
-                    return Ok(ended);
-                }
-                () = stop.over() => return Ok(Ended::Stopped),
-                () = sleep_until(silent_at), if waits => {
-                    return Err(Failure::Silent(self.config.ack_timeout));
-                }
-                sent = send(requests.as_ref(), &mut ready), if ready.is_some() => {
-                    if closing && sent {
-                        // Half-closes the call: the sink ends it when the Close is durable.
-                        requests = None;
-                    } else if !sent {
-                        // The call has ended: its status says why.
-                        ready = None;
+                    if let Some(ended) = self.on_answer(answer, &mut wire)? {
+                        return Ok(ended);
                     }
                 }
-                () = sleep_until(wake_at), if matches!(plan, Plan::WaitUntil(_)) => {}
+                () = stop.over() => return Ok(Ended::Stopped),
+                () = sleep_until(silent_at), if owed => {
+                    return Err(Failure::Silent(self.config.ack_timeout));
+                }
+                () = wire.send(), if wire.ready.is_some() => {}
+                () = sleep_until(wake_at.unwrap_or(silent_at)), if wake_at.is_some() => {}
                 _ = progress.changed() => {}
                 _ = news.changed() => {}
             }
         }
     }
 
-    /// Looks at the feed, the window and the rate; takes a token when a request can go.
-    fn plan(&mut self, token: &mut bool, open: bool) -> Result<Plan, Failure> {
-        if !open {
-            return Ok(Plan::Idle);
+    /// Has the next request ready, if there is one to send; says when to look again, if not because
+    /// something happens.
+    fn prepare(&mut self, wire: &mut Wire) -> Result<Option<Instant>, Failure> {
+        while wire.ready.is_none() && wire.requests.is_some() {
+            match self.plan(&mut wire.token)? {
+                Plan::Send => {
+                    if self.delivery.window.is_empty() {
+                        wire.heard = Instant::now();
+                    }
+                    if let Some(since) = wire.throttled.take() {
+                        let seconds = since.elapsed().as_secs_f64();
+                        self.metrics.throttle_seconds.inc_by(seconds);
+                    }
+                    wire.ready = self.compose(&mut wire.token)?;
+                }
+                Plan::Close => {
+                    wire.heard = Instant::now();
+                    let last_sequence = self.stream.durable().0;
+                    wire.ready = Some(self.request(vec![close(last_sequence)]));
+                }
+                Plan::WaitUntil(at) => {
+                    wire.throttled.get_or_insert_with(Instant::now);
+                    return Ok(Some(at));
+                }
+                Plan::Idle => break,
+            }
         }
+        Ok(None)
+    }
+
+    /// Looks at the feed, the window and the rate; takes a token when a request can go.
+    fn plan(&mut self, token: &mut bool) -> Result<Plan, Failure> {
         if self.delivery.window.is_empty() && self.spool.wants_drop() {
             self.spool.set_in_flight(None);
         }
@@ -234,25 +225,23 @@ impl Session<'_> {
     fn on_answer(
         &mut self,
         answer: Result<Option<v1::DeliverResponse>, Status>,
-        closed: bool,
-        heard: &mut Instant,
-        ready: &mut Option<v1::DeliverRequest>,
+        wire: &mut Wire,
     ) -> Result<Option<Ended>, Failure> {
         let answer = answer.map_err(|status| Failure::from_status(&status, true))?;
         match answer.map(|answer| answer.response) {
-            None if closed && self.delivery.window.is_empty() => {
+            None if wire.requests.is_none() && self.delivery.window.is_empty() => {
                 return Ok(Some(Ended::Complete));
             }
             None => return Err(Failure::Ended),
             Some(Some(Response::Ack(ack))) => {
                 if self.on_ack(&ack)? {
-                    *heard = Instant::now();
+                    wire.heard = Instant::now();
                 }
             }
             Some(Some(Response::Refused(refused))) => {
-                *heard = Instant::now();
+                wire.heard = Instant::now();
                 // What was composed after the refused batch would be discarded.
-                *ready = None;
+                wire.ready = None;
                 self.on_refused(&refused)?;
             }
             Some(Some(Response::Welcome(_)) | None) => {
@@ -306,13 +295,6 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn note_throttle(&self, throttled: &mut Option<Instant>) {
-        if let Some(since) = throttled.take() {
-            let seconds = since.elapsed().as_secs_f64();
-            self.metrics.throttle_seconds.inc_by(seconds);
-        }
-    }
-
     fn show_window(&self) {
         let window = &self.delivery.window;
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -323,23 +305,44 @@ impl Session<'_> {
     }
 }
 
-/// Hands the request over as soon as there is room; false when the call has ended. Dropping the
-/// future before that leaves the request where it is.
-fn send<'a>(
-    requests: Option<&'a tokio::sync::mpsc::Sender<v1::DeliverRequest>>,
-    ready: &'a mut Option<v1::DeliverRequest>,
-) -> impl Future<Output = bool> + 'a {
-    async move {
-        let Some(requests) = requests else {
+/// The sending half of the call.
+struct Wire {
+    /// None once the Close is out: dropping it half-closes the call.
+    requests: Option<mpsc::Sender<v1::DeliverRequest>>,
+    /// The next request, composed and not handed over.
+    ready: Option<v1::DeliverRequest>,
+    /// Since when the rate holds the next request back.
+    throttled: Option<Instant>,
+    /// A token that was taken and not spent.
+    token: bool,
+    /// When the sink last moved, or began to owe an answer.
+    heard: Instant,
+}
+
+impl Wire {
+    /// Hands the request over as soon as there is room. Dropping the future before that leaves the
+    /// request where it is.
+    async fn send(&mut self) {
+        let closing = self.is_closing();
+        let Some(requests) = &self.requests else {
             return std::future::pending().await;
         };
         let Ok(permit) = requests.reserve().await else {
-            return false;
+            // The call has ended: its status, which is on its way, says why.
+            return std::future::pending().await;
         };
-        if let Some(request) = ready.take() {
-            permit.send(request);
+        match self.ready.take() {
+            Some(request) => permit.send(request),
+            None => drop(permit),
         }
-        true
+        if closing {
+            self.requests = None;
+        }
+    }
+
+    /// Whether the Close is out, or about to be.
+    fn is_closing(&self) -> bool {
+        self.requests.is_none() || self.ready.as_ref().is_some_and(is_close)
     }
 }
 

@@ -176,10 +176,6 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
 }
 
 /// None: not a valid slot of this stream. `Err`: valid, of a version we do not know.
-#[expect(
-    clippy::type_complexity,
-    reason = "one private caller unpacks it at once"
-)]
 fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, State), u16>> {
     let crc = crc32c::crc32c(&slot[..CRC_AT]);
     let valid =

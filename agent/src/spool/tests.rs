@@ -128,6 +128,10 @@ fn streams(spool: &Spool) -> Vec<Arc<Stream>> {
     spool.lock().streams.iter().map(Arc::clone).collect()
 }
 
+fn oldest(spool: &Spool) -> Arc<Stream> {
+    streams(spool).swap_remove(0)
+}
+
 fn ack(spool: &Spool, stream: &Stream, through: u64) {
     for (number, before, readings, reason) in records(stream) {
         if number <= through {
@@ -293,7 +297,7 @@ async fn definitions_of_a_dropped_batch_go_with_the_next() {
             .unwrap(),
         Appended::Dropped
     );
-    let live = streams(&spool)[0].clone();
+    let live = oldest(&spool);
     ack(&spool, &live, n);
     live.release(1).unwrap();
     let Appended::Stored { sequence } = spool.append(draft(n, 5)).await.unwrap() else {
@@ -345,7 +349,7 @@ async fn drop_oldest_gives_up_whole_streams_of_earlier_runs() {
         spool.append(draft(n, 100)).await.unwrap();
     }
     committed(&spool).await;
-    let old = streams(&spool)[0].clone();
+    let old = oldest(&spool);
     assert!(old.is_given_up());
     assert_eq!(old.durable(), (4, 400));
     drop((spool, old));
@@ -375,7 +379,7 @@ async fn block_waits_until_the_sink_has_acknowledged() {
         async move { spool.append(draft(n, 200)).await }
     });
     committed(&spool).await;
-    let live = streams(&spool)[0].clone();
+    let live = oldest(&spool);
     ack(&spool, &live, n - 1);
     spool.bump_room();
     live.release(1).unwrap();
@@ -393,7 +397,7 @@ async fn acknowledged_counts_survive_a_restart() {
         spool.append(draft(n, 100)).await.unwrap();
     }
     committed(&spool).await;
-    let live = streams(&spool)[0].clone();
+    let live = oldest(&spool);
     ack(&spool, &live, 15);
     live.release(1).unwrap();
     assert!(live.oldest_sequence() > 1, "segments were given back");
@@ -436,7 +440,7 @@ async fn a_power_loss_costs_only_what_was_not_committed() {
     };
     let spool = open_on(Arc::clone(&storage), slow.clone()).await;
     spool.append(first_draft(10)).await.unwrap();
-    let live = streams(&spool)[0].clone();
+    let live = oldest(&spool);
     live.seal().await.unwrap();
     drop((spool, live));
     let spool = open_on(Arc::clone(&storage), slow.clone()).await;
@@ -457,7 +461,7 @@ async fn a_forked_stream_moves_what_is_not_proven_to_a_new_one() {
         spool.append(draft(n, 10)).await.unwrap();
     }
     committed(&spool).await;
-    let forked = streams(&spool)[0].clone();
+    let forked = oldest(&spool);
     ack(&spool, &forked, 2);
     let moved = spool.fork(&forked).await.unwrap();
     assert_eq!(moved, 30);

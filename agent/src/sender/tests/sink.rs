@@ -48,7 +48,10 @@ impl Kept {
     }
 
     pub(crate) fn dropped(&self, reason: v1::DropReason) -> u64 {
-        let skips = self.skips.iter().filter(|skip| skip.reason == i32::from(reason));
+        let skips = self
+            .skips
+            .iter()
+            .filter(|skip| skip.reason == i32::from(reason));
         skips.map(|skip| skip.readings).sum()
     }
 }
@@ -141,7 +144,11 @@ impl Sink {
 
     /// What it has of one stream.
     pub(crate) fn kept(&self, stream: [u8; 16]) -> Kept {
-        self.lock().streams.get(&stream.to_vec()).cloned().unwrap_or_default()
+        self.lock()
+            .streams
+            .get(stream.as_slice())
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -193,8 +200,13 @@ async fn serve_call(
     state: Arc<Mutex<State>>,
     answers: Answers,
 ) -> Result<(), Status> {
-    let first = requests.message().await?.ok_or_else(|| Status::invalid_argument("no hello"))?;
-    let hello = first.hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
+    let first = requests
+        .message()
+        .await?
+        .ok_or_else(|| Status::invalid_argument("no hello"))?;
+    let hello = first
+        .hello
+        .ok_or_else(|| Status::invalid_argument("no hello"))?;
     let (welcome, fault) = greet(&state, &hello)?;
     answer(&answers, Answer::Welcome(welcome)).await;
     let mut discard_through = None;
@@ -202,7 +214,8 @@ async fn serve_call(
         if matches!(fault, Some(Fault::Silent)) && request.records.iter().any(is_batch) {
             std::future::pending::<()>().await;
         }
-        if let (Some(Fault::OnBatch(status)), true) = (&fault, request.records.iter().any(is_batch)) {
+        if let (Some(Fault::OnBatch(status)), true) = (&fault, request.records.iter().any(is_batch))
+        {
             return Err(status.clone());
         }
         let refused = take(&state, &hello.stream_id, request, &mut discard_through)?;
@@ -232,10 +245,7 @@ async fn answer(answers: &Answers, response: Answer) {
     let _ = answers.send(Ok(v1::DeliverResponse { response })).await;
 }
 
-fn greet(
-    state: &Mutex<State>,
-    hello: &v1::Hello,
-) -> Result<(v1::Welcome, Option<Fault>), Status> {
+fn greet(state: &Mutex<State>, hello: &v1::Hello) -> Result<(v1::Welcome, Option<Fault>), Status> {
     let mut state = state.lock().unwrap();
     state.calls += 1;
     let fault = state.faults.pop_front();
@@ -266,13 +276,19 @@ fn take(
     discarding: &mut Option<u64>,
 ) -> Result<Option<v1::Refused>, Status> {
     let mut state = state.lock().unwrap();
-    let batches = request.records.iter().filter(|record| is_batch(record)).count();
+    let batches = request
+        .records
+        .iter()
+        .filter(|record| is_batch(record))
+        .count();
     if batches > 0 {
         state.requests.push(batches);
     }
     let mut refused = None;
     for record in request.records {
-        let Some(content) = record.record else { continue };
+        let Some(content) = record.record else {
+            continue;
+        };
         if let Some(answer) = take_record(&mut state, stream, content, discarding)? {
             refused = Some(answer);
         }
@@ -291,45 +307,12 @@ fn take_record(
 ) -> Result<Option<v1::Refused>, Status> {
     let State {
         streams,
-        refuse,
-        poison,
         complaints,
         ..
     } = state;
     let kept = streams.get_mut(stream).expect("it was greeted");
     match content {
-        Content::Batch(batch) => {
-            let header = batch.header.clone().unwrap_or_default();
-            if let Some(status) = poison.get(&header.sequence) {
-                return Err(status.clone());
-            }
-            if discarding.is_some_and(|refused| header.sequence > refused) {
-                return Ok(None);
-            }
-            *discarding = None;
-            if header.sequence <= kept.durable_through {
-                return Ok(None);
-            }
-            expect(kept, header.sequence, header.readings_before)?;
-            if refuse.contains(&header.sequence) {
-                *discarding = Some(header.sequence);
-                return Ok(Some(v1::Refused {
-                    sequence: header.sequence,
-                    code: v1::RefusedCode::Malformed.into(),
-                    reason: "as the test says".into(),
-                }));
-            }
-            kept.defined.extend(batch.series_defined.iter().map(|series| series.r#ref));
-            let blocks = batch::decode(&header, &batch.payload).expect("the codec's own");
-            let columns = blocks.iter().flat_map(|block| &block.columns);
-            for column in columns.filter(|column| !kept.defined.contains(&column.series)) {
-                complaints.push(format!("sequence {} uses undefined series {}", header.sequence, column.series));
-            }
-            kept.stored.insert(header.sequence, header.readings);
-            kept.durable_through = header.sequence;
-            kept.durable_crc = header.crc;
-            kept.readings_through += header.readings;
-        }
+        Content::Batch(batch) => return take_batch(state, stream, batch, discarding),
         Content::Skip(skip) => {
             if discarding.is_some_and(|refused| skip.from > refused) {
                 return Ok(None);
@@ -346,12 +329,16 @@ fn take_record(
         }
         Content::Definitions(definitions) => {
             if discarding.is_none() {
-                kept.defined.extend(definitions.series.iter().map(|series| series.r#ref));
+                kept.defined
+                    .extend(definitions.series.iter().map(|series| series.r#ref));
             }
         }
         Content::Close(close) => {
             if close.last_sequence != kept.durable_through {
-                complaints.push(format!("closed at {} but has {}", close.last_sequence, kept.durable_through));
+                complaints.push(format!(
+                    "closed at {} but has {}",
+                    close.last_sequence, kept.durable_through
+                ));
             }
             kept.closed = true;
         }
@@ -359,9 +346,63 @@ fn take_record(
     Ok(None)
 }
 
+fn take_batch(
+    state: &mut State,
+    stream: &[u8],
+    batch: v1::Batch,
+    discarding: &mut Option<u64>,
+) -> Result<Option<v1::Refused>, Status> {
+    let State {
+        streams,
+        refuse,
+        poison,
+        complaints,
+        ..
+    } = state;
+    let kept = streams.get_mut(stream).expect("it was greeted");
+    let header = batch.header.clone().unwrap_or_default();
+    if let Some(status) = poison.get(&header.sequence) {
+        return Err(status.clone());
+    }
+    if discarding.is_some_and(|refused| header.sequence > refused) {
+        return Ok(None);
+    }
+    *discarding = None;
+    if header.sequence <= kept.durable_through {
+        return Ok(None);
+    }
+    expect(kept, header.sequence, header.readings_before)?;
+    if refuse.contains(&header.sequence) {
+        *discarding = Some(header.sequence);
+        return Ok(Some(v1::Refused {
+            sequence: header.sequence,
+            code: v1::RefusedCode::Malformed.into(),
+            reason: "as the test says".into(),
+        }));
+    }
+    kept.defined
+        .extend(batch.series_defined.iter().map(|series| series.r#ref));
+    let blocks = batch::decode(&header, &batch.payload).expect("the codec's own");
+    let columns = blocks.iter().flat_map(|block| &block.columns);
+    for column in columns.filter(|column| !kept.defined.contains(&column.series)) {
+        complaints.push(format!(
+            "sequence {} uses undefined series {}",
+            header.sequence, column.series
+        ));
+    }
+    kept.stored.insert(header.sequence, header.readings);
+    kept.durable_through = header.sequence;
+    kept.durable_crc = header.crc;
+    kept.readings_through += header.readings;
+    Ok(None)
+}
+
 fn expect(kept: &Kept, sequence: u64, readings_before: u64) -> Result<(), Status> {
     if sequence != kept.durable_through + 1 {
-        return Err(Status::failed_precondition(format!("expected sequence {}", kept.durable_through + 1)));
+        return Err(Status::failed_precondition(format!(
+            "expected sequence {}",
+            kept.durable_through + 1
+        )));
     }
     if readings_before != kept.readings_through {
         return Err(Status::failed_precondition(format!(
