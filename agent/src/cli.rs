@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
     let exit = match start() {
         Ok(exit) => exit,
         Err(error) => {
-            output::note(&format!("weir-agent: {error:#}"));
+            output::note(&format!("weir-agent: {}", told(&error)));
             exit_of(&error)
         }
     };
@@ -162,6 +162,23 @@ fn log_panics() {
         let message = panic.payload_as_str().unwrap_or("no reason given");
         tracing::error!(location, message, "a part of the agent panicked");
     }));
+}
+
+/// What went wrong and why, each thing once: many errors quote their cause already. Faults of the configuration have a line each.
+fn told(error: &anyhow::Error) -> String {
+    if let Some(faults) = error.downcast_ref::<Faults>() {
+        let count = faults.len();
+        let noun = if count == 1 { "fault" } else { "faults" };
+        return format!("{count} {noun} in the configuration\n{faults}");
+    }
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {

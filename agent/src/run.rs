@@ -46,7 +46,7 @@ pub(crate) enum StartError {
     Sink(#[from] BadUrl),
     /// The status page cannot be served.
     #[error(
-        "cannot listen on {address}: {source}: is another agent running? set WEIR_AGENT_STATUS_LISTEN to another address or to off"
+        "cannot listen on {address}: {source}: a second agent on one host needs its own WEIR_AGENT_STATUS_LISTEN and WEIR_AGENT_DATA_DIR"
     )]
     Listen {
         /// Where it was to be.
