@@ -22,13 +22,13 @@
 //! Utilization of the processors needs two looks, so the first scrape has none. Pseudo file systems, loop devices and the
 //! interfaces of containers and bridges are left out: they are the machine's bookkeeping.
 
+mod network;
 mod storage;
 
-use sysinfo::{
-    Components, CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, Networks, System,
-};
+use sysinfo::{Components, CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
 
 use super::{Metric, Moment, Recorder, Scrape, Sensor, SensorError};
+use network::Network;
 use storage::Storage;
 
 const UPTIME: Metric<'_> = Metric::gauge("system.uptime", "s");
@@ -42,9 +42,6 @@ const MEMORY_LIMIT: Metric<'_> = Metric::gauge("system.memory.limit", "By");
 const MEMORY_AVAILABLE: Metric<'_> = Metric::gauge("system.memory.linux.available", "By");
 const PAGING_USAGE: Metric<'_> = Metric::gauge("system.paging.usage", "By");
 const PAGING_UTILIZATION: Metric<'_> = Metric::gauge("system.paging.utilization", "1");
-const NETWORK_IO: Metric<'_> = Metric::counter("system.network.io", "By");
-const NETWORK_PACKETS: Metric<'_> = Metric::counter("system.network.packet.count", "{packet}");
-const NETWORK_ERRORS: Metric<'_> = Metric::counter("system.network.errors", "{error}");
 const TEMPERATURE: Metric<'_> = Metric::gauge("hw.temperature", "Cel");
 
 /// How often what can be plugged in is looked for again.
@@ -55,7 +52,7 @@ pub(super) struct Host {
     recorder: Recorder,
     system: System,
     storage: Storage,
-    networks: Networks,
+    network: Network,
     components: Components,
     cpu_numbers: Vec<String>,
     cpu_read_at: Option<u64>,
@@ -76,7 +73,7 @@ impl Host {
             recorder,
             system: System::new().map_err(refused("processors and memory"))?,
             storage: Storage::open().map_err(refused("disks"))?,
-            networks: Networks::new().map_err(refused("network interfaces"))?,
+            network: Network::open()?,
             components: Components::new().map_err(refused("temperatures"))?,
             cpu_numbers: Vec::new(),
             cpu_read_at: None,
@@ -165,46 +162,6 @@ impl Host {
         Ok(())
     }
 
-    fn network(&mut self) {
-        self.networks.refresh(true);
-        let named = self
-            .networks
-            .iter()
-            .map(|(name, data)| (name.to_string_lossy(), data));
-        let mut interfaces: Vec<_> = named.filter(|(name, _)| is_real_interface(name)).collect();
-        interfaces.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (name, data) in interfaces {
-            let directions = [
-                (
-                    "receive",
-                    data.total_received(),
-                    data.total_packets_received(),
-                    data.total_errors_on_received(),
-                ),
-                (
-                    "transmit",
-                    data.total_transmitted(),
-                    data.total_packets_transmitted(),
-                    data.total_errors_on_transmitted(),
-                ),
-            ];
-            for (direction, bytes, packets, errors) in directions {
-                let named = [
-                    ("network.interface.name", &*name),
-                    ("network.io.direction", direction),
-                ];
-                let device = [
-                    ("system.device", &*name),
-                    ("network.io.direction", direction),
-                ];
-                self.recorder.number(NETWORK_IO, &named, number(bytes));
-                self.recorder
-                    .number(NETWORK_PACKETS, &device, number(packets));
-                self.recorder.number(NETWORK_ERRORS, &named, number(errors));
-            }
-        }
-    }
-
     fn temperatures(&mut self, relist: bool) {
         if relist {
             self.components.refresh(true);
@@ -244,7 +201,7 @@ impl Host {
         self.processors(now)?;
         self.memory()?;
         self.storage.record(relist, &mut self.recorder);
-        self.network();
+        self.network.record(&mut self.recorder)?;
         self.temperatures(relist);
         if relist {
             self.listed_at = Some(now.monotonic_ns);
@@ -260,36 +217,6 @@ impl Sensor for Host {
         self.record(now)?;
         Ok(self.recorder.finish())
     }
-}
-
-/// Whether an interface carries the machine's own traffic to the outside.
-fn is_real_interface(name: &str) -> bool {
-    const PRIVATE: &[&str] = &[
-        "lo",
-        "veth",
-        "docker",
-        "br-",
-        "virbr",
-        "cni",
-        "flannel",
-        "cali",
-        "cilium",
-        "lxc",
-        "podman",
-        "ifb",
-        "dummy",
-        "tunl",
-        "sit",
-        "kube-",
-        "nodelocaldns",
-        "gre",
-        "erspan",
-        "ip6tnl",
-        "ip6gre",
-        "vnet",
-        "tap",
-    ];
-    !PRIVATE.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// A count as a double: exact up to 2^53, which is 9 PB.
