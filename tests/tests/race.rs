@@ -19,6 +19,14 @@ mod sync {
 )]
 mod handover;
 
+/// The agent's queue between sampling and batching, as it is.
+#[path = "../../agent/src/queue.rs"]
+#[allow(
+    dead_code,
+    reason = "the models use what samplers and the batcher call"
+)]
+mod queue;
+
 #[path = "race/control.rs"]
 mod control;
 #[path = "race/forgetful.rs"]
@@ -27,3 +35,5 @@ mod forgetful;
 mod group_commit;
 #[path = "race/model.rs"]
 mod model;
+#[path = "race/overflow_queue.rs"]
+mod overflow_queue;
