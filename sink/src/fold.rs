@@ -166,6 +166,25 @@ impl FoldError {
     }
 }
 
+/// Counts records between the catalog's position and the journal's beginning as lost, so that
+/// [`Fold::open`] no longer answers [`FoldError::Missing`]. Their readings stay unexplained in
+/// the ledger. Answers the range, or nothing when none is missing. For the operator only.
+pub async fn recover(
+    journal: &Journal,
+    catalog: &Catalog,
+) -> Result<Option<(u64, u64)>, CatalogError> {
+    let position = catalog.position().await?;
+    let Some(position) = position.filter(|found| found.journal_id == journal.id()) else {
+        return Ok(None);
+    };
+    let (from, oldest) = (position.number + 1, journal.oldest());
+    if oldest <= from {
+        return Ok(None);
+    }
+    catalog.give_up(position.journal_id, oldest - 1).await?;
+    Ok(Some((from, oldest - 1)))
+}
+
 /// What the fold works with.
 pub struct FoldParts {
     /// Where records come from.

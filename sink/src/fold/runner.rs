@@ -70,7 +70,7 @@ impl Runner {
                 _ = progress.changed() => {}
                 () = shared.flush_now.notified() => self.asked = true,
                 () = tokio::time::sleep_until(due), if !flushing => {}
-                result = join(&mut self.flushing), if flushing => self.finish(result)?,
+                result = join(&mut self.flushing), if flushing => self.finish(result).await?,
             }
         }
         self.drain().await
@@ -161,19 +161,21 @@ impl Runner {
     async fn end_flush(&mut self) -> Result<(), FoldError> {
         if self.flushing.is_some() {
             let result = join(&mut self.flushing).await;
-            self.finish(result)?;
+            self.finish(result).await?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, result: Result<Flushed, FoldError>) -> Result<(), FoldError> {
+    async fn finish(&mut self, result: Result<Flushed, FoldError>) -> Result<(), FoldError> {
         self.flushing = None;
         let Flushed { through, files } = result?;
         self.committed.number = through;
         let shared = &self.shared;
         shared.views.thaw(|| shared.state().thaw(files));
         self.parts.stage.ok();
-        if let Err(error) = self.parts.journal.release(through) {
+        let journal = self.parts.journal.clone();
+        let released = tokio::task::spawn_blocking(move || journal.release(through)).await;
+        if let Ok(Err(error)) = released {
             tracing::warn!(through, %error, "cannot release the journal, will try with the next flush");
         }
         Ok(())

@@ -273,6 +273,82 @@ async fn a_catalog_that_does_not_belong_to_the_journal_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn records_that_are_gone_keep_the_fold_shut_until_an_operator_gives_them_up() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    let number = sink
+        .deliver(&sender.numbers("pump", &["speed"], &seconds(0, 3)))
+        .await;
+    sink.folded(number).await;
+    sink.flush().await;
+    sink.kill().await;
+    // Batches between fillers that make segments full, and the first segment gone.
+    let (journal, committer) = world.journal();
+    let committer = committer.spawn().expect("a thread");
+    let large = || weir_proto::batch::Values::Texts(vec!["x".repeat(60); 1]);
+    let mut wide = |from: i64| {
+        let names: Vec<String> = (0..9).map(|i| format!("text.{i}")).collect();
+        let columns = names.iter().map(|name| (name.as_str(), large())).collect();
+        sender.batch("pump", columns, &seconds(from, 1))
+    };
+    for i in 0..5 {
+        let envelope = wide(i);
+        let body = prost::Message::encode_to_vec(&envelope);
+        let filler = vec![0u8; 600_000];
+        journal
+            .append(crate::envelope::KIND, &[&body])
+            .await
+            .expect("appended");
+        let number = journal.append(9, &[&filler]).await.expect("appended");
+        journal.committed(number).await.expect("committed");
+    }
+    let gone = journal
+        .drop_oldest()
+        .expect("dropped")
+        .expect("a sealed segment");
+    assert_eq!(gone.0, 1);
+    journal.close();
+    committer.join().expect("ends");
+
+    let refused = world
+        .start_with(World::quiet())
+        .await
+        .err()
+        .expect("refused");
+    assert!(
+        matches!(refused, FoldError::Missing { position: 1, .. }),
+        "{refused}"
+    );
+    let (journal, committer) = world.journal();
+    let committer = committer.spawn().expect("a thread");
+    let catalog = world.catalog().await;
+    let lost = crate::fold::recover(&journal, &catalog)
+        .await
+        .expect("recovered");
+    assert_eq!(lost, Some((2, gone.1)));
+    assert_eq!(
+        crate::fold::recover(&journal, &catalog)
+            .await
+            .expect("looked"),
+        None
+    );
+    journal.close();
+    committer.join().expect("ends");
+
+    let sink = world.start().await;
+    sink.folded(11).await;
+    let ledger = &sink.fold.streams()[0];
+    let batches_lost = (2..=gone.1).filter(|number| number % 2 == 0).count();
+    assert_eq!(
+        ledger.unexplained(),
+        9 * i64::try_from(batches_lost).expect("few")
+    );
+    assert_eq!(ledger.watermark, 6);
+    sink.stop().await.expect("stops");
+}
+
+#[tokio::test]
 async fn damage_in_the_journal_shows_as_unexplained_and_the_rest_is_folded() {
     let world = World::new();
     let (journal, committer) = world.journal();
