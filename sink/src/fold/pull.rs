@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_journal::{Item, Journal, Reader};
+use weir_journal::{Item, Journal, ReadError, Reader};
 
 use super::prepare::{self, Content};
 use super::{Arrival, FoldConfig, Shared};
@@ -12,6 +12,17 @@ const HELPING_ROWS: u64 = 256 << 10;
 
 /// Records folded before the loop looks around.
 const HELPING_RECORDS: usize = 4096;
+
+/// How a helping ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pulled {
+    /// There may be more right away.
+    More,
+    /// Nothing more is durable, the buffer is full, or a flush is due.
+    Done,
+    /// The journal cannot be read.
+    Failed(String),
+}
 
 pub(super) struct Puller {
     journal: Journal,
@@ -33,9 +44,8 @@ impl Puller {
         }
     }
 
-    /// Folds durable records until there are none, the buffer is full or a flush is due.
-    /// Answers whether there may be more to fold right away.
-    pub(super) fn pull(&mut self) -> bool {
+    /// Folds one helping of durable records.
+    pub(super) fn pull(&mut self) -> Pulled {
         let durable = self.journal.progress().borrow().durable_through;
         let began = self.shared.state().counts.rows;
         for _ in 0..HELPING_RECORDS {
@@ -44,55 +54,55 @@ impl Puller {
                 let waits_for_flush = !state.frozen.is_empty();
                 let enough = state.current.row_count >= self.flush_rows && !waits_for_flush;
                 if state.is_full(self.max_buffer_bytes) || enough {
-                    return false;
+                    return Pulled::Done;
                 }
                 (state.position + 1, state.counts.rows)
             };
             if next > durable {
-                return false;
+                return Pulled::Done;
             }
             if rows - began >= HELPING_ROWS {
-                return true;
+                return Pulled::More;
             }
-            if !self.one(next) {
-                return false;
+            match self.one(next) {
+                Ok(true) => {}
+                Ok(false) => return Pulled::Done,
+                Err(error) => return Pulled::Failed(error.to_string()),
             }
         }
-        true
+        Pulled::More
     }
 
     /// Folds record `next`; answers false when it cannot be had now.
-    fn one(&mut self, next: u64) -> bool {
+    fn one(&mut self, next: u64) -> Result<bool, ReadError> {
         match self.shared.intake.take(next) {
-            Some(arrival) => self.fold(arrival),
-            None => return self.read(next),
+            Some(arrival) => {
+                self.fold(arrival);
+                Ok(true)
+            }
+            None => self.read(next),
         }
-        true
     }
 
-    fn read(&mut self, next: u64) -> bool {
+    fn read(&mut self, next: u64) -> Result<bool, ReadError> {
         let mut reader = match self.reader.take() {
             Some((at, reader)) if at == next => reader,
             _ => self.journal.reader(next),
         };
         loop {
-            match reader.next() {
-                Ok(Some(Item::Record { number, kind, body })) => {
+            match reader.next()? {
+                Some(Item::Record { number, kind, body }) => {
                     self.reader = Some((number + 1, reader));
                     self.take_in(number, kind, body);
-                    return true;
+                    return Ok(true);
                 }
-                Ok(Some(Item::Hole { from, through })) => {
+                Some(Item::Hole { from, through }) => {
                     self.reader = Some((through + 1, reader));
                     self.shared.state().apply_hole(from.max(next), through);
-                    return true;
+                    return Ok(true);
                 }
-                Ok(Some(Item::Preamble { .. })) => {}
-                Ok(None) => return false,
-                Err(error) => {
-                    tracing::error!(number = next, %error, "cannot read the journal");
-                    return false;
-                }
+                Some(Item::Preamble { .. }) => {}
+                None => return Ok(false),
             }
         }
     }

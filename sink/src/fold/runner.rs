@@ -11,10 +11,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::flush::{Flush, Flushed, Frozen};
-use super::pull::Puller;
+use super::pull::{Pulled, Puller};
 use super::{Fold, FoldError, FoldParts, Shared};
 use crate::catalog::Position;
 use crate::writer::WriteError;
+
+/// How long the fold waits before it reads a journal again that could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// The loop and what it waits for.
 pub(super) struct Runner {
@@ -27,6 +30,8 @@ pub(super) struct Runner {
     flushing: Option<JoinHandle<Result<Flushed, FoldError>>>,
     dirty_since: Option<Instant>,
     asked: bool,
+    /// The journal could not be read the last time.
+    unreadable: bool,
 }
 
 impl Runner {
@@ -46,6 +51,7 @@ impl Runner {
             flushing: None,
             dirty_since: None,
             asked: false,
+            unreadable: false,
         }
     }
 
@@ -70,6 +76,7 @@ impl Runner {
                 _ = progress.changed() => {}
                 () = shared.flush_now.notified() => self.asked = true,
                 () = tokio::time::sleep_until(due), if !flushing => {}
+                () = tokio::time::sleep(READ_AGAIN), if self.unreadable => {}
                 result = join(&mut self.flushing), if flushing => self.finish(result).await?,
             }
         }
@@ -87,15 +94,15 @@ impl Runner {
         Ok(())
     }
 
-    /// Folds what is there, at most one helping; answers whether more may be there.
+    /// Folds what is there, at most one helping; answers whether more may be there at once.
     async fn pull(&mut self) -> bool {
         if self.shared.state().position >= self.durable_through() {
             return false;
         }
         let mut puller = self.puller.take().expect("only this function takes it");
-        let (puller, more) = tokio::task::spawn_blocking(move || {
-            let more = puller.pull();
-            (puller, more)
+        let (puller, pulled) = tokio::task::spawn_blocking(move || {
+            let pulled = puller.pull();
+            (puller, pulled)
         })
         .await
         .expect("the fold catches what records can cause");
@@ -103,7 +110,29 @@ impl Runner {
         if !self.shared.state().current.is_empty() {
             self.dirty_since.get_or_insert_with(Instant::now);
         }
-        more
+        self.note_reading(&pulled);
+        pulled == Pulled::More
+    }
+
+    /// Says so when the journal begins to be unreadable, and when it is readable again.
+    fn note_reading(&mut self, pulled: &Pulled) {
+        match pulled {
+            Pulled::Failed(error) if !self.unreadable => {
+                tracing::error!(
+                    error,
+                    "cannot read the journal, the fold waits and tries again"
+                );
+                self.parts
+                    .stage
+                    .failing(format!("cannot read the journal: {error}"));
+                self.unreadable = true;
+            }
+            Pulled::More | Pulled::Done if self.unreadable => {
+                self.parts.stage.ok();
+                self.unreadable = false;
+            }
+            _ => {}
+        }
     }
 
     fn durable_through(&self) -> u64 {
