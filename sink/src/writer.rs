@@ -13,7 +13,7 @@
 //! | value | dictionary, byte stream split or plain: whichever is smallest on a part of the file |
 //! | compression | zstd 1 |
 //! | statistics | per page, so that a reader skips pages |
-//! | row groups | at most 1 M rows |
+//! | row groups | about 1 M rows, a series is not split |
 //! | `weir.format_version` | `1` |
 //! | `weir.tenant` | the tenant |
 //! | `weir.journal_id` | 32 hex digits |
@@ -28,6 +28,7 @@ mod days;
 mod encode;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -126,7 +127,7 @@ pub(crate) fn write_file(
     parts.sort_by(|a, b| a.series.key.cmp(&b.series.key));
     let tenant = Arc::clone(&parts.first().expect("a file has rows").series.key.tenant);
     let facts = facts(&parts);
-    let bytes = encode::encode(&parts, &tenant, provenance)?;
+    let bytes = encode::encode(&parts, &tenant, provenance, encode::GROUP_ROWS)?;
     let file = DataFile {
         path: format!("samples/tenant={tenant}/date={date}/{name}.parquet"),
         tenant,

@@ -1,17 +1,14 @@
 //! The columns of `samples` and `latest`, and building them from rows.
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray, StringBuilder,
-    TimestampNanosecondArray,
-};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringBuilder, TimestampNanosecondArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use weir_proto::batch::Values;
 
 use super::Picked;
+use super::words::Words;
 use crate::catalog::SeriesKey;
 use crate::fold::latest::{Latest, Value};
 use crate::fold::rows::{Quality, Rows};
@@ -74,33 +71,12 @@ pub fn latest_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// A dictionary column under construction.
-#[derive(Default)]
-struct Words {
-    numbers: HashMap<Arc<str>, i32>,
-    words: StringBuilder,
-    keys: Vec<i32>,
-}
-
-impl Words {
-    fn push(&mut self, word: &Arc<str>, rows: usize) {
-        let key = match self.numbers.get(word) {
-            Some(key) => *key,
-            None => {
-                let key = i32::try_from(self.numbers.len()).expect("fewer words than rows");
-                self.numbers.insert(Arc::clone(word), key);
-                self.words.append_value(word);
-                key
-            }
-        };
-        self.keys.resize(self.keys.len() + rows, key);
-    }
-
-    fn finish(mut self) -> ArrayRef {
-        let keys = Int32Array::from(self.keys);
-        let words: StringArray = self.words.finish();
-        Arc::new(DictionaryArray::try_new(keys, Arc::new(words)).expect("every key has its word"))
-    }
+/// A finished column.
+pub(super) enum Column {
+    /// As Arrow has it.
+    Array(ArrayRef),
+    /// Repeated strings, still as runs.
+    Words(Words),
 }
 
 /// Rows of `samples` under construction.
@@ -238,10 +214,11 @@ impl Columns {
         self.push_quality(latest.quality, 1);
     }
 
-    /// The rows as a batch of `samples`.
-    pub(crate) fn finish(mut self) -> RecordBatch {
-        let moments = |times: Vec<i64>| -> ArrayRef {
-            Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))
+    /// The columns of `samples`, in the order of the schema.
+    pub(super) fn into_columns(mut self) -> Vec<Column> {
+        let moments = |times: Vec<i64>| {
+            let column = TimestampNanosecondArray::from(times).with_timezone("UTC");
+            Column::Array(Arc::new(column))
         };
         for _ in self.text_rows..self.values.len() {
             self.texts.append_null();
@@ -249,21 +226,29 @@ impl Columns {
         let numbers = NullBuffer::new(BooleanBuffer::from(self.numbers));
         let numbers = (numbers.null_count() > 0).then_some(numbers);
         let values = Float64Array::new(ScalarBuffer::from(self.values), numbers);
-        let columns: Vec<ArrayRef> = vec![
+        vec![
             moments(self.times),
-            self.device.finish(),
-            self.metric.finish(),
-            self.attributes.finish(),
-            Arc::new(values),
-            Arc::new(self.texts.finish()),
-            self.unit.finish(),
-            self.agent.finish(),
+            Column::Words(self.device),
+            Column::Words(self.metric),
+            Column::Words(self.attributes),
+            Column::Array(Arc::new(values)),
+            Column::Array(Arc::new(self.texts.finish())),
+            Column::Words(self.unit),
+            Column::Words(self.agent),
             moments(self.received),
-            self.quality.finish(),
-            self.kind.finish(),
-            self.source.finish(),
-        ];
-        RecordBatch::try_new(schema(), columns).expect("columns are built after the schema")
+            Column::Words(self.quality),
+            Column::Words(self.kind),
+            Column::Words(self.source),
+        ]
+    }
+
+    /// The rows as a batch of `samples`.
+    pub(crate) fn finish(self) -> RecordBatch {
+        let columns = self.into_columns().into_iter().map(|column| match column {
+            Column::Array(array) => array,
+            Column::Words(words) => words.into_array(),
+        });
+        RecordBatch::try_new(schema(), columns.collect()).expect("columns follow the schema")
     }
 
     /// The rows as a batch of `latest`.

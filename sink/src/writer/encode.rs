@@ -2,22 +2,25 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::Schema;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
-use super::columns::{Columns, schema};
+use super::columns::{Column, Columns, schema};
 use super::{Part, Provenance, WriteError};
 
-/// Rows handed to the writer at once: bounds what is in memory beside the rows themselves.
-const BATCH_ROWS: usize = 128 << 10;
-
 /// Rows of a row group: enough to compress well, few enough for a reader to hold.
-const GROUP_ROWS: usize = 1 << 20;
+pub(crate) const GROUP_ROWS: usize = 1 << 20;
+
+/// Where `value` stands in the schema.
+const VALUE: usize = 4;
 
 /// Rows the trial of encodings looks at.
 const TRIAL_ROWS: usize = 16 << 10;
@@ -30,43 +33,83 @@ pub(crate) enum ValueEncoding {
     Plain,
 }
 
-/// Writes the parts, which are sorted by series and belong to one tenant.
+/// A file under construction.
+struct Open {
+    file: SerializedFileWriter<Vec<u8>>,
+    columns: ArrowRowGroupWriterFactory,
+    groups: usize,
+}
+
+/// Writes the parts, which are sorted by series and belong to one tenant. A row group ends with
+/// the series that fills `group_rows`.
 pub(crate) fn encode(
     parts: &[Part<'_>],
     tenant: &str,
     provenance: &Provenance,
+    group_rows: usize,
 ) -> Result<Bytes, WriteError> {
-    let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
+    let mut open: Option<Open> = None;
     let mut write = |columns: &mut Columns| -> Result<(), WriteError> {
-        let batch = std::mem::take(columns).finish();
-        let writer = match &mut writer {
-            Some(writer) => writer,
-            None => {
-                let properties = properties(trial(&batch)?)
-                    .set_key_value_metadata(Some(footer(tenant, provenance)))
-                    .build();
-                writer.insert(ArrowWriter::try_new(
-                    Vec::new(),
-                    schema(),
-                    Some(properties),
-                )?)
-            }
+        let columns = std::mem::take(columns).into_columns();
+        let open = match &mut open {
+            Some(open) => open,
+            None => open.insert(begin(&columns, tenant, provenance)?),
         };
-        writer.write(&batch)?;
-        Ok(())
+        write_group(open, columns)
     };
     let mut columns = Columns::default();
     for group in parts.chunk_by(same_order) {
         push_group(&mut columns, group);
-        if columns.len() >= BATCH_ROWS {
+        if columns.len() >= group_rows {
             write(&mut columns)?;
         }
     }
     if columns.len() > 0 {
         write(&mut columns)?;
     }
-    let writer = writer.expect("a file has rows");
-    Ok(writer.into_inner()?.into())
+    let open = open.expect("a file has rows");
+    Ok(open.file.into_inner()?.into())
+}
+
+/// Opens the file; its first rows decide how values are written.
+fn begin(columns: &[Column], tenant: &str, provenance: &Provenance) -> Result<Open, WriteError> {
+    let Column::Array(values) = &columns[VALUE] else {
+        unreachable!("values are an array");
+    };
+    let properties = properties(trial(values)?)
+        .set_key_value_metadata(Some(footer(tenant, provenance)))
+        .build();
+    let writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties))?;
+    let (file, columns) = writer.into_serialized_writer()?;
+    Ok(Open {
+        file,
+        columns,
+        groups: 0,
+    })
+}
+
+fn write_group(open: &mut Open, columns: Vec<Column>) -> Result<(), WriteError> {
+    let writers = open.columns.create_column_writers(open.groups)?;
+    open.groups += 1;
+    let described = open.file.schema_descr().columns().to_vec();
+    let mut group = open.file.next_row_group()?;
+    let schema = schema();
+    for (i, (column, mut writer)) in columns.into_iter().zip(writers).enumerate() {
+        match column {
+            Column::Array(array) => {
+                for leaf in compute_leaves(schema.field(i), &array)? {
+                    writer.write(&leaf)?;
+                }
+                writer.close()?.append_to_row_group(&mut group)?;
+            }
+            Column::Words(words) => {
+                let (bytes, close) = words.into_chunk(&described[i])?;
+                group.append_column(&bytes, close)?;
+            }
+        }
+    }
+    group.close()?;
+    Ok(())
 }
 
 /// Series that differ only in what the order does not look at.
@@ -134,7 +177,6 @@ fn properties(values: ValueEncoding) -> WriterPropertiesBuilder {
             ZstdLevel::try_new(1).expect("zstd has level 1"),
         ))
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_sorting_columns(Some(sorting.to_vec()))
         .set_column_dictionary_enabled(column("time"), false)
         .set_column_encoding(column("time"), Encoding::DELTA_BINARY_PACKED);
@@ -155,14 +197,15 @@ fn with_values(builder: WriterPropertiesBuilder, values: ValueEncoding) -> Write
 }
 
 /// Writes some of the values each way and answers the smallest.
-fn trial(batch: &RecordBatch) -> Result<ValueEncoding, WriteError> {
-    let values = batch.project(&[schema().index_of("value").expect("a column of samples")])?;
+fn trial(values: &ArrayRef) -> Result<ValueEncoding, WriteError> {
     // From the middle: the first series are no more typical than any other.
-    let rows = values.num_rows().min(TRIAL_ROWS);
-    let values = values.slice((values.num_rows() - rows) / 2, rows);
-    if values.column(0).null_count() == rows {
+    let rows = values.len().min(TRIAL_ROWS);
+    let values = values.slice((values.len() - rows) / 2, rows);
+    if values.null_count() == rows {
         return Ok(ValueEncoding::Plain);
     }
+    let only = Arc::new(Schema::new(vec![schema().field(VALUE).clone()]));
+    let values = RecordBatch::try_new(Arc::clone(&only), vec![values])?;
     let mut best = (usize::MAX, ValueEncoding::Plain);
     for encoding in [
         ValueEncoding::Dictionary,
@@ -173,11 +216,7 @@ fn trial(batch: &RecordBatch) -> Result<ValueEncoding, WriteError> {
             ZstdLevel::try_new(1).expect("zstd has level 1"),
         ));
         let properties = with_values(builder, encoding).build();
-        let mut writer = ArrowWriter::try_new(
-            Vec::new(),
-            Arc::clone(values.schema_ref()),
-            Some(properties),
-        )?;
+        let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&only), Some(properties))?;
         writer.write(&values)?;
         let size = writer.into_inner()?.len();
         if size < best.0 {

@@ -1,8 +1,12 @@
 //! Files as any engine would read them, and which day a row belongs to.
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, TimestampNanosecondType};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelector,
+};
 use parquet::basic::Encoding;
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use weir_proto::batch::Values;
 
@@ -145,6 +149,68 @@ fn columns_read_as_the_schema_says() {
         latest.field(0).data_type(),
         DataType::Dictionary(_, _)
     ));
+}
+
+/// 300 devices need keys of two bytes, 61,500 rows more than three pages.
+#[test]
+fn runs_of_words_come_back_by_pages_groups_and_selections_of_rows() {
+    let times: Vec<i64> = (0..205).map(|i| NOON + i).collect();
+    let all: Vec<SeriesRows> = (0..300)
+        .map(|i| series(&format!("device-{i:03}"), "m", "1", rows(&times, NOON)))
+        .collect();
+    let expected: Vec<(String, i64)> = (0..300)
+        .flat_map(|i| {
+            times
+                .iter()
+                .map(move |time| (format!("device-{i:03}"), *time))
+        })
+        .collect();
+    let parts: Vec<Part<'_>> = all
+        .iter()
+        .map(|one| Part {
+            series: one,
+            rows: days::in_order(&one.rows),
+        })
+        .collect();
+    for group_rows in [1 << 20, 1000] {
+        let bytes = encode::encode(&parts, "default", &provenance(), group_rows).expect("written");
+        let found = |batches: Vec<RecordBatch>| {
+            let mut found = Vec::new();
+            batches
+                .iter()
+                .for_each(|batch| readings_of(batch, &mut found));
+            found
+                .into_iter()
+                .map(|one| (one.0, one.4))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(read_file(bytes.clone())), expected);
+
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        let open = || {
+            ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options.clone())
+        };
+        let builder = open().expect("opened with its page index");
+        let metadata = Arc::clone(builder.metadata());
+        let groups = if group_rows == 1000 { 60 } else { 1 };
+        assert_eq!(metadata.num_row_groups(), groups);
+        let device = metadata.row_group(0).column(1);
+        let statistics = device.statistics().expect("statistics");
+        assert_eq!(statistics.min_bytes_opt(), Some(&b"device-000"[..]));
+        if groups == 1 {
+            assert_eq!(statistics.max_bytes_opt(), Some(&b"device-299"[..]));
+            let pages = metadata.offset_index().expect("an offset index")[0][1].page_locations();
+            assert_eq!(pages.len(), 4);
+        }
+        let (from, count) = (41_234, 777);
+        let selection = vec![RowSelector::skip(from), RowSelector::select(count)];
+        let reader = builder
+            .with_row_selection(selection.into())
+            .build()
+            .expect("a reader");
+        let selected = reader.map(|batch| batch.expect("a batch")).collect();
+        assert_eq!(found(selected), expected[from..from + count]);
+    }
 }
 
 #[test]
