@@ -13,8 +13,10 @@ mod dictionary;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use weir_proto::batch::{Block, Column, Values, encode};
 use weir_proto::{limits, v1};
 
@@ -215,6 +217,10 @@ pub(crate) struct Batcher {
     pub(crate) spool: Spool,
     /// What is counted.
     pub(crate) metrics: SamplingMetrics,
+    /// Says that the agent is to stop.
+    pub(crate) stop: CancellationToken,
+    /// How long a full spool may hold up a stop. What has no room then is dropped, and counted.
+    pub(crate) patience: Duration,
 }
 
 impl Batcher {
@@ -265,7 +271,7 @@ impl Batcher {
         let Some(draft) = draft else { return Ok(()) };
         let (readings, bytes) = (draft.encoded.readings, draft.encoded.payload.len());
         let new_series = draft.series_defined.len();
-        match self.spool.append(draft).await? {
+        match self.append(draft).await? {
             Appended::Stored { sequence } => {
                 self.metrics.batched(readings, bytes);
                 tracing::debug!(sequence, readings, bytes, new_series, "batch spooled");
@@ -273,6 +279,27 @@ impl Batcher {
             Appended::Dropped => tracing::debug!(readings, "batch dropped: the spool is full"),
         }
         Ok(())
+    }
+
+    async fn append(&mut self, draft: Draft) -> Result<Appended, SpoolError> {
+        let held_up = async {
+            self.stop.cancelled().await;
+            sleep(self.patience).await;
+        };
+        tokio::select! {
+            biased;
+            appended = self.spool.append(draft.clone()) => return appended,
+            () = held_up => {}
+        }
+        let readings = draft.encoded.readings;
+        tracing::error!(
+            readings,
+            "readings dropped: the spool is full and the agent has to stop"
+        );
+        self.spool.lose_newest(draft);
+        // Those that follow find room at once or not at all.
+        self.patience = Duration::ZERO;
+        Ok(Appended::Dropped)
     }
 
     async fn report_drops(&self) {

@@ -25,6 +25,7 @@ use weir_process::output::{self, Align, Table};
 
 use crate::config::{Config, TABLE};
 use crate::run::{self, StartError};
+use crate::sampler;
 
 /// The whole program: reads the command line and the environment, and does what they say. To be called first in a plain
 /// `main`, because it reads `.env` before any thread exists.
@@ -152,15 +153,19 @@ fn run_agent(config: Config) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// Panics become log lines like any other, so that a sensor's can be read where the rest is.
+/// Panics become log lines like any other. A sensor's is reported by its sampler, which does not repeat itself.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic
             .location()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("no reason given");
-        tracing::error!(location, message, "a part of the agent panicked");
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        if sampler::is_reading() {
+            tracing::debug!(location, reason, "a sensor panicked");
+        } else {
+            tracing::error!(location, reason, "a part of the agent panicked");
+        }
     }));
 }
 

@@ -94,7 +94,15 @@ impl Config {
             shutdown_grace: grace,
             effective: Effective::default(),
         };
-        let effective = profile.shown(reader.finish()?);
+        let mut effective = profile.shown(reader.finish()?);
+        // The name has a default that no table can hold.
+        for setting in effective
+            .0
+            .iter_mut()
+            .filter(|setting| setting.name == "name")
+        {
+            setting.value.clone_from(&config.name);
+        }
         Ok(Self {
             effective,
             ..config
@@ -235,7 +243,7 @@ fn spool_config(reader: &mut Reader, profile: Profile) -> SpoolConfig {
     }
     SpoolConfig {
         data_dir,
-        max_bytes: reader.bytes_within("spool.max_bytes", 16 << 20..=1 << 50),
+        max_bytes: reader.bytes_within("spool.max_bytes", 1 << 20..=1 << 50),
         segment_bytes: reader.bytes_within("spool.segment_bytes", 64 << 10..=1 << 30),
         overflow: match reader.choice("spool.overflow") {
             "block" => spool::Overflow::Block,

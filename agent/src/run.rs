@@ -102,6 +102,8 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
         assembler,
         spool: spool.clone(),
         metrics,
+        stop: shutdown.token(),
+        patience: grace / 4,
     };
     let batching = shutdown.spawn("batcher", batch(batcher, shutdown.clone()));
     shutdown.spawn("sender", sender.run(shutdown.token()));

@@ -9,6 +9,7 @@
 //! Observed times are cut to what the interval can mean (1 ms, or 1 us below 100 ms), and rise strictly, unless the clock
 //! is set back by more than an interval: then they say what the clock says.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -181,6 +182,7 @@ impl Sampler {
         let config = &self.config;
         let slot = &mut self.sensor;
         let attempt = AssertUnwindSafe(|| {
+            let _guard = Guard::enter();
             if slot.is_none() {
                 *slot = Some(sensors::open(&config.kind, &config.name, &config.device)?);
             }
@@ -290,6 +292,31 @@ impl Sampler {
 struct Failure {
     kind: &'static str,
     text: String,
+}
+
+thread_local! {
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside a sensor's read, whose panic is the sampler's to report.
+pub(crate) fn is_reading() -> bool {
+    READING.get()
+}
+
+/// Marks the time inside a sensor.
+struct Guard;
+
+impl Guard {
+    fn enter() -> Self {
+        READING.set(true);
+        Self
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        READING.set(false);
+    }
 }
 
 /// How long a sensor is left alone after so many failures in a row: an interval, doubled each time.

@@ -8,7 +8,9 @@ use weir_proto::batch::decode;
 
 use super::*;
 use crate::buffer::Buffer;
+use crate::queue::{self, Weight};
 use crate::sensors::{Scrape, Shape};
+use crate::spool::{self, SpoolConfig};
 
 const LIMITS: Limits = Limits {
     readings: 10,
@@ -195,6 +197,51 @@ async fn is_full_or_due_by_the_oldest_reading() {
     assembler.add(wide);
     assert!(assembler.is_full());
     assert!(!assembler.has_room(&later));
+}
+
+#[tokio::test]
+async fn a_full_spool_does_not_hold_up_a_stop_and_what_it_drops_is_in_the_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = SpoolConfig {
+        data_dir: dir.path().to_owned(),
+        max_bytes: 1,
+        segment_bytes: 1 << 16,
+        overflow: spool::Overflow::Block,
+        commit_interval: Duration::ZERO,
+    };
+    let spool = Spool::open(config, Arc::new(weir_process::clock::SystemClock)).unwrap();
+    let queue = Queue::new(
+        Weight {
+            bytes: 1 << 20,
+            readings: 100,
+        },
+        queue::Overflow::Block,
+    );
+    let registry = weir_process::metrics::Registry::new("weir_agent");
+    let stop = CancellationToken::new();
+    let batcher = Batcher {
+        queue: queue.clone(),
+        assembler: Assembler::new(LIMITS),
+        spool: spool.clone(),
+        metrics: SamplingMetrics::new(&registry, Arc::default()),
+        stop: stop.clone(),
+        patience: Duration::from_millis(20),
+    };
+    let task = tokio::spawn(batcher.run());
+    let shape = shape(&["a"]);
+    for _ in 0..3 {
+        let parcel = parcel((0..10).map(|time| (time, numbers(&shape, 1.0))));
+        let weight = parcel.weight();
+        queue.push(parcel, weight).await.unwrap();
+    }
+    tokio::task::yield_now().await;
+    assert!(!task.is_finished(), "a full spool makes the batcher wait");
+    stop.cancel();
+    queue.close();
+    task.await.unwrap().unwrap();
+    spool.finish().await.unwrap();
+    let totals = spool.ledger().totals;
+    assert_eq!((totals.produced, totals.unexplained), (30, 0));
 }
 
 /// A sensor's scrapes: which of the shapes each has.

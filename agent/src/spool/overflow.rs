@@ -64,7 +64,7 @@ impl Spool {
     }
 
     /// Counts a batch that found no room. Its definitions go with the next batch.
-    pub(super) fn lose_newest(&self, draft: Draft) {
+    pub(crate) fn lose_newest(&self, draft: Draft) {
         let mut inner = self.lock();
         inner.undelivered.extend(draft.series_defined);
         drop(inner);
