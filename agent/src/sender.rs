@@ -16,6 +16,7 @@
 //! | `connect`, `resume` | the handshake, and what the Welcome settles |
 //! | `failure`, `retry` | what a failure means, and how long to wait |
 //! | `delivery`, `set_aside` | what is remembered of a stream; the poison batch |
+//! | `stop`, `voice` | the time to drain; what the log says of a link that fails |
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -25,7 +26,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use weir_process::health::Health;
-use weir_process::logging::Throttle;
 use weir_process::metrics::Registry;
 use weir_proto::limits::PROTOCOL_VERSION;
 use weir_proto::v1;
@@ -42,6 +42,8 @@ mod resume;
 mod retry;
 mod session;
 mod set_aside;
+mod stop;
+mod voice;
 mod window;
 
 #[cfg(test)]
@@ -55,9 +57,8 @@ use rate::Rate;
 use resume::Resume;
 use retry::Retry;
 use session::{Ended, Session};
-
-/// A line about a link that stays down, at most this often.
-const REPEAT_EVERY: Duration = Duration::from_secs(60);
+use stop::Stop;
+use voice::Voice;
 
 /// What the sender needs to know.
 #[derive(Clone, Debug)]
@@ -114,8 +115,7 @@ pub struct Sender {
     state: watch::Sender<LinkState>,
     missed_ticks: Arc<AtomicU64>,
     delivery: Option<Delivery>,
-    throttle: Throttle,
-    last_failure: &'static str,
+    voice: Voice,
 }
 
 /// The sink's URL is not one.
@@ -152,8 +152,7 @@ impl Sender {
             state: watch::Sender::new(LinkState::Connecting),
             missed_ticks: Arc::new(AtomicU64::new(0)),
             delivery: None,
-            throttle: Throttle::new(REPEAT_EVERY),
-            last_failure: "",
+            voice: Voice::new(),
             config,
             spool,
         })
@@ -250,7 +249,7 @@ impl Sender {
             durable_through = welcome.durable_through,
             "the sink welcomed this stream"
         );
-        self.last_failure = "";
+        self.voice.welcomed();
         self.metrics.connected.set(1);
         self.state.send_replace(LinkState::Connected);
         let session = Session {
@@ -299,7 +298,8 @@ impl Sender {
         if !matches!(failure.kind(), Kind::Resume | Kind::Suspect) {
             self.link.drop_channel();
         }
-        self.log(&failure);
+        let now = self.spool.shared.clock.monotonic_ns();
+        self.voice.tell(&self.config.sink_url, &failure, now);
         let mut slow = false;
         match failure.kind() {
             Kind::Forked => self.fork(stream).await,
@@ -375,82 +375,11 @@ impl Sender {
         }
     }
 
-    /// Loud where an operator must act, quiet where time heals, and never in a flood.
-    fn log(&mut self, failure: &Failure) {
-        let now = self.spool.shared.clock.monotonic_ns();
-        let fresh = self.last_failure != failure.label();
-        self.last_failure = failure.label();
-        let permit = self.throttle.permit(now);
-        if !fresh && permit.is_none() {
-            tracing::debug!(error = %failure, "delivery failed, trying again");
-            return;
-        }
-        let sink = &self.config.sink_url;
-        match failure {
-            Failure::NotASink(_) => tracing::error!(
-                error = %failure,
-                "{sink} does not answer as a weir sink: check WEIR_AGENT_SINK_URL (nothing is lost, the agent keeps trying)"
-            ),
-            _ if failure.kind() == Kind::Operator => {
-                tracing::error!(sink, error = %failure, "delivery failed, trying again slowly");
-            }
-            Failure::Forked(_) => {
-                tracing::error!(error = %failure, "was the disk restored, or the machine cloned?")
-            }
-            _ => tracing::warn!(sink, error = %failure, "delivery failed, trying again"),
-        }
-    }
-
     fn checkpoint(&self) {
         for stream in &self.spool.lock().streams {
             if let Err(error) = stream.checkpoint() {
                 tracing::warn!(%error, "cannot note what was acknowledged: the sink will say it again");
             }
         }
-    }
-}
-
-/// A stop that leaves time to drain.
-pub(crate) struct Stop {
-    token: CancellationToken,
-    drain: Duration,
-    over_at: Option<Instant>,
-}
-
-impl Stop {
-    fn new(token: CancellationToken, drain: Duration) -> Stop {
-        Stop {
-            token,
-            drain,
-            over_at: None,
-        }
-    }
-
-    /// Returns when the stop was asked for.
-    async fn asked(&mut self) {
-        self.token.cancelled().await;
-        self.begin();
-    }
-
-    /// Returns when the time to drain is over too.
-    async fn over(&mut self) {
-        self.asked().await;
-        let over_at = self.begin();
-        sleep_until(over_at).await;
-    }
-
-    fn begin(&mut self) -> Instant {
-        *self
-            .over_at
-            .get_or_insert_with(|| Instant::now() + self.drain)
-    }
-
-    fn is_draining(&self) -> bool {
-        self.over_at.is_some()
-    }
-
-    fn is_over(&self) -> bool {
-        self.over_at
-            .is_some_and(|over_at| Instant::now() >= over_at)
     }
 }

@@ -23,20 +23,21 @@
 //! each segment is an encoded `Record` holding `Definitions`: every series the segment may use.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_journal::{AppendError, Disk, OpenError, ReadError, Storage};
+use weir_journal::{AppendError, Disk, Storage};
 use weir_process::clock::Clock;
 use weir_proto::batch::Encoded;
 use weir_proto::v1;
 
 use crate::ledger;
 
+mod error;
+mod look;
 mod metrics;
 mod overflow;
 mod recover;
@@ -44,6 +45,7 @@ mod retire;
 mod state;
 mod stream;
 
+pub use error::SpoolError;
 pub(crate) use recover::hex;
 pub(crate) use stream::Stream;
 
@@ -106,42 +108,6 @@ pub enum Appended {
     Dropped,
 }
 
-/// Why the spool did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// The directory or a state file did not do what was asked of it.
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
-    Io {
-        /// What was tried, as a verb.
-        doing: &'static str,
-        /// On which file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another agent uses this data directory.
-    #[error("spool {path} is in use by another agent: stop that one, or set WEIR_AGENT_DATA_DIR", path = path.display())]
-    Locked {
-        /// The spool's directory.
-        path: PathBuf,
-    },
-    /// A stream's journal did not open.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A stream's journal could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A batch can never fit.
-    #[error("batch does not fit the spool: {0}")]
-    TooLarge(AppendError),
-    /// A write or sync failed: only a restart goes through recovery.
-    #[error("spool accepts nothing more, restart the agent: {0}")]
-    Poisoned(String),
-    /// [`Spool::finish`] was called.
-    #[error("spool is closed")]
-    Closed,
-}
-
 /// The spool. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub struct Spool {
@@ -189,6 +155,8 @@ enum Attempt {
     Stored(u64),
     Busy,
     Full,
+    /// More than half of the limit: waiting for room could wait for ever.
+    Never,
 }
 
 impl Spool {
@@ -253,6 +221,14 @@ impl Spool {
             match attempt {
                 Attempt::Stored(sequence) => return Ok(Appended::Stored { sequence }),
                 Attempt::Busy => self.wait_for_commit().await,
+                Attempt::Never => {
+                    tracing::error!(
+                        bytes = draft.encoded.payload.len(),
+                        "batch is too large for spool.max_bytes: dropped"
+                    );
+                    self.lose_newest(draft);
+                    return Ok(Appended::Dropped);
+                }
                 Attempt::Full => match self.shared.config.overflow {
                     Overflow::DropNewest => {
                         self.lose_newest(draft);
@@ -318,6 +294,9 @@ impl Spool {
             return Err(SpoolError::Closed);
         }
         let need = draft.encoded.payload.len() as u64 + 256;
+        if need > self.shared.config.max_bytes / 2 {
+            return Ok(Attempt::Never);
+        }
         if inner.bytes() + need > self.shared.config.max_bytes {
             return Ok(Attempt::Full);
         }
@@ -332,7 +311,9 @@ impl Spool {
                 inner.undelivered.clear();
                 Ok(Attempt::Stored(sequence))
             }
-            Err(error) => refusal(error),
+            Err(AppendError::Busy) => Ok(Attempt::Busy),
+            Err(AppendError::Full | AppendError::DiskFull) => Ok(Attempt::Full),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -350,7 +331,7 @@ impl Spool {
     async fn wait_for_room(&self, room: &mut watch::Receiver<u64>) -> Result<(), SpoolError> {
         self.shared.starved.fetch_add(1, Ordering::Relaxed);
         let _waiting = Starved(&self.shared.starved);
-        self.bump_news();
+        self.reclaim()?;
         let _ = tokio::time::timeout(LOOK_AGAIN, room.changed()).await;
         Ok(())
     }
@@ -393,16 +374,5 @@ struct Starved<'a>(&'a AtomicUsize);
 impl Drop for Starved<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What the journal's refusal means to an appender.
-fn refusal(error: AppendError) -> Result<Attempt, SpoolError> {
-    match error {
-        AppendError::Busy => Ok(Attempt::Busy),
-        AppendError::Full | AppendError::DiskFull => Ok(Attempt::Full),
-        AppendError::TooLarge { .. } => Err(SpoolError::TooLarge(error)),
-        AppendError::Poisoned(reason) => Err(SpoolError::Poisoned(reason)),
-        AppendError::Closed => Err(SpoolError::Closed),
     }
 }

@@ -20,7 +20,8 @@ use super::failure::Failure;
 use super::feed::Feed;
 use super::metrics::Metrics;
 use super::rate::Rate;
-use super::{SenderConfig, Stop, set_aside};
+use super::stop::Stop;
+use super::{SenderConfig, set_aside};
 use crate::ledger;
 use crate::spool::{Spool, Stream};
 

@@ -13,6 +13,7 @@ use crate::dead_letter::DeadLetters;
 use crate::spool::tests::{clock, committed, config, draft, first_draft, open};
 use crate::spool::{Overflow, SpoolConfig};
 
+mod damage;
 mod sink;
 
 use sink::{Fault, Sink};

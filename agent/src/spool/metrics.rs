@@ -104,6 +104,19 @@ impl Collector for Scrape {
             "readings the books cannot account for",
             view.totals.unexplained,
         )?;
+        let produced = view.totals.produced;
+        total(
+            &mut encoder,
+            "ledger_produced",
+            "readings of all streams held or delivered",
+            produced,
+        )?;
+        total(
+            &mut encoder,
+            "ledger_acked",
+            "readings the sink has made durable",
+            view.totals.acked,
+        )?;
         let seconds = Duration::from_nanos(stats.sync_nanos_total).as_secs_f64();
         seconds_total(
             &mut encoder,

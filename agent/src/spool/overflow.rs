@@ -63,6 +63,20 @@ impl Spool {
         Ok(false)
     }
 
+    /// Gives back what is acknowledged and was not worth a sync until now.
+    pub(super) fn reclaim(&self) -> Result<(), SpoolError> {
+        let inner = self.lock();
+        let mut gave_back = false;
+        for stream in &inner.streams {
+            gave_back |= stream.release(1)?;
+        }
+        drop(inner);
+        if gave_back {
+            self.bump_room();
+        }
+        Ok(())
+    }
+
     /// Counts a batch that found no room. Its definitions go with the next batch.
     pub(crate) fn lose_newest(&self, draft: Draft) {
         let mut inner = self.lock();
@@ -102,11 +116,7 @@ impl Spool {
                     inner.lost.insert(reason, readings);
                     return Ok(());
                 }
-                Err(AppendError::Poisoned(why)) => return Err(SpoolError::Poisoned(why)),
-                Err(AppendError::Closed) => return Err(SpoolError::Closed),
-                Err(error @ AppendError::TooLarge { .. }) => {
-                    return Err(SpoolError::TooLarge(error));
-                }
+                Err(error) => return Err(error.into()),
             }
         }
         inner.lost_since = None;

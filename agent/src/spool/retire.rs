@@ -158,9 +158,7 @@ async fn append_waiting(
                     return Err(SpoolError::Closed);
                 }
             }
-            Err(AppendError::Poisoned(reason)) => return Err(SpoolError::Poisoned(reason)),
-            Err(AppendError::Closed) => return Err(SpoolError::Closed),
-            Err(error @ AppendError::TooLarge { .. }) => return Err(SpoolError::TooLarge(error)),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use weir_journal::{AppendError, Committer, Hole, Item, Journal, Progress, ReadError, Reader};
+use weir_journal::{AppendError, Committer, Hole, Journal, Progress, Reader};
 use weir_proto::{record, v1};
 
 use super::state::{State, StateFile};
@@ -22,30 +22,30 @@ use crate::ledger::{Account, Books, Piece, Settled, StreamView};
 pub(crate) struct Stream {
     pub(crate) id: [u8; 16],
     pub(crate) dir: PathBuf,
-    journal: Journal,
+    pub(super) journal: Journal,
     /// Kept unrun where nothing is appended any more: a writer that has ended lets go of the files.
     _idle_writer: Option<Mutex<Committer>>,
     live: AtomicBool,
     given_up: AtomicBool,
     /// What the journal found damaged when it was opened.
-    damaged: Vec<Hole>,
+    pub(super) damaged: Vec<Hole>,
     ledger: Mutex<Ledger>,
 }
 
 /// What changes with every append and every ack.
-struct Ledger {
+pub(super) struct Ledger {
     file: StateFile,
-    state: State,
+    pub(super) state: State,
     /// Appended and not known to be durable: sequence, and readings of the stream through it.
     waiting: VecDeque<(u64, u64)>,
-    durable_through: u64,
+    pub(super) durable_through: u64,
     durable_readings: u64,
     appended_readings: u64,
-    dictionary: BTreeMap<u32, v1::Series>,
+    pub(super) dictionary: BTreeMap<u32, v1::Series>,
     /// Bytes acknowledged since segments were last released.
     releasable_bytes: u64,
     /// `acked_through` and the first reading's time beyond it, once looked up.
-    oldest_unacked: Option<(u64, i64)>,
+    pub(super) oldest_unacked: Option<(u64, i64)>,
 }
 
 /// What a stream is put together from.
@@ -225,11 +225,7 @@ impl Stream {
     pub(crate) async fn seal(&self) -> Result<(), SpoolError> {
         let last = self.journal.next() - 1;
         self.journal.close();
-        match self.journal.committed(last).await {
-            Ok(_) => {}
-            Err(AppendError::Poisoned(reason)) => return Err(SpoolError::Poisoned(reason)),
-            Err(_) => return Err(SpoolError::Closed),
-        }
+        self.journal.committed(last).await?;
         // Only now is the last sequence known: a Close must not name an earlier one.
         self.live.store(false, Ordering::Release);
         self.checkpoint()
@@ -304,42 +300,6 @@ impl Stream {
         self.lock().state.account.clone()
     }
 
-    /// Why a sequence that cannot be read is missing.
-    pub(crate) fn reason_of_hole(&self, sequence: u64) -> v1::DropReason {
-        if sequence <= self.lock().state.account.acked_through {
-            return v1::DropReason::SinkRolledBack;
-        }
-        let damaged = |hole: &Hole| (hole.from..=hole.through).contains(&sequence);
-        if self.damaged.iter().any(damaged) {
-            v1::DropReason::Damaged
-        } else {
-            v1::DropReason::SpoolOldest
-        }
-    }
-
-    /// Every series of the stream, by ref.
-    pub(crate) fn dictionary(&self) -> BTreeMap<u32, v1::Series> {
-        self.lock().dictionary.clone()
-    }
-
-    /// The record with this sequence, if it can be read.
-    pub(crate) fn read(&self, sequence: u64) -> Result<Option<Bytes>, ReadError> {
-        if self.is_given_up() {
-            return Ok(None);
-        }
-        let mut reader = self.journal.reader(sequence);
-        while let Some(item) = reader.next()? {
-            match item {
-                Item::Record { number, body, .. } => {
-                    return Ok((number == sequence).then_some(body));
-                }
-                Item::Hole { through, .. } if through >= sequence => return Ok(None),
-                Item::Hole { .. } | Item::Preamble { .. } => {}
-            }
-        }
-        Ok(None)
-    }
-
     /// The stream's line of the ledger. Looks the oldest unacknowledged reading up on disk unless
     /// the caller knows its time.
     pub(crate) fn view(&self, oldest_unacked_ns: Option<i64>) -> StreamView {
@@ -358,22 +318,6 @@ impl Stream {
         books.view()
     }
 
-    /// Observed time of the first reading beyond the acknowledged ones; 0 when there is none to read.
-    fn oldest_unacked(&self, ledger: &mut Ledger) -> i64 {
-        let acked_through = ledger.state.account.acked_through;
-        if acked_through >= ledger.durable_through || self.is_given_up() {
-            return 0;
-        }
-        if let Some((at, first_ns)) = ledger.oldest_unacked
-            && at == acked_through
-        {
-            return first_ns;
-        }
-        let first_ns = first_time(&mut self.journal.reader(acked_through + 1));
-        ledger.oldest_unacked = Some((acked_through, first_ns));
-        first_ns
-    }
-
     /// Moves what the writer has committed from waiting to durable.
     fn refresh(&self, ledger: &mut Ledger) {
         let committed = self.journal.progress().borrow().durable_through;
@@ -387,7 +331,7 @@ impl Stream {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -423,20 +367,4 @@ pub(crate) fn preamble(dictionary: &BTreeMap<u32, v1::Series>) -> Bytes {
     record::encode(&v1::Record {
         record: Some(v1::record::Record::Definitions(definitions)),
     })
-}
-
-/// The time of the next batch's first reading; 0 when there is none, or it cannot be read.
-fn first_time(reader: &mut Reader) -> i64 {
-    while let Ok(Some(item)) = reader.next() {
-        let Item::Record { body, .. } = item else {
-            continue;
-        };
-        if let Ok(v1::Record {
-            record: Some(v1::record::Record::Batch(batch)),
-        }) = record::decode(body)
-        {
-            return batch.header.map_or(0, |header| header.first_ns);
-        }
-    }
-    0
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_journal::{Item, Memory};
+use weir_journal::{Item, Memory, OpenError};
 use weir_process::clock::ManualClock;
 use weir_proto::batch::{self, Block, Column, Values};
 use weir_proto::record;
@@ -277,6 +277,18 @@ async fn drop_newest_counts_exactly_what_it_gave_up() {
         .sum();
     assert_eq!((batched, skipped), (stored, dropped));
     assert_eq!(spool.ledger().totals.produced, stored + dropped);
+}
+
+#[tokio::test]
+async fn a_batch_too_large_for_the_limit_is_counted_and_blocks_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(tight(dir.path(), Overflow::Block)).await;
+    let appended = spool.append(draft(1, 10_000)).await.unwrap();
+    assert_eq!(appended, Appended::Dropped);
+    spool.append(draft(2, 10)).await.unwrap();
+    spool.finish().await.unwrap();
+    let found = records(&oldest(&spool));
+    assert_eq!(found[1], (2, 10, 10_000, Some(v1::DropReason::SpoolNewest)));
 }
 
 #[tokio::test]

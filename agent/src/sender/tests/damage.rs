@@ -1,0 +1,97 @@
+//! Damage on the agent's own disk: what cannot be read is counted exactly, and the rest flows.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::spool::tests::draft;
+
+/// The segments of the only stream in the spool, oldest first.
+fn segments(data_dir: &Path) -> Vec<PathBuf> {
+    let streams = fs::read_dir(data_dir.join("spool")).unwrap();
+    let stream = streams
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.is_dir());
+    let files = fs::read_dir(stream.unwrap()).unwrap();
+    let mut found: Vec<PathBuf> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// 60 batches of 10 readings in small segments, committed and left behind by an agent that ended.
+async fn leave_behind(data_dir: &Path) -> [u8; 16] {
+    let spool = open(tight(data_dir, Overflow::Block)).await;
+    spool.append(first_draft(10)).await.unwrap();
+    for n in 2..=60 {
+        spool.append(draft(n, 10)).await.unwrap();
+    }
+    spool.finish().await.unwrap();
+    spool.ledger().streams[0].stream_id
+}
+
+#[tokio::test]
+async fn a_damaged_middle_becomes_a_skip_of_exactly_its_readings() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = leave_behind(dir.path()).await;
+    let segments = segments(dir.path());
+    assert!(segments.len() >= 3, "{segments:?}");
+    let mut bytes = fs::read(&segments[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(&segments[1], bytes).unwrap();
+
+    let sink = Sink::start().await;
+    let spool = open(tight(dir.path(), Overflow::Block)).await;
+    let running = start(&spool, sender_config(sink.url()));
+    until("the stream is delivered", || sink.kept(stream).closed).await;
+    let kept = sink.kept(stream);
+    let lost = kept.dropped(v1::DropReason::Damaged);
+    assert!(lost >= 10 && lost < 300, "{lost}");
+    assert_eq!(kept.stored_readings() + lost, 600);
+    assert_eq!(lost, 10 * (60 - kept.stored.len() as u64));
+    until("the stream is forgotten", || {
+        spool.ledger().streams.len() == 1
+    })
+    .await;
+    assert_eq!(spool.ledger().totals.dropped["damaged"], lost);
+    check(&sink, &spool);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_state_file_costs_nothing_that_was_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = leave_behind(dir.path()).await;
+    let state = segments(dir.path())[0].with_file_name("state");
+    fs::write(&state, vec![0xff; 8192]).unwrap();
+    let sink = Sink::start().await;
+    let spool = open(tight(dir.path(), Overflow::Block)).await;
+    let running = start(&spool, sender_config(sink.url()));
+    until("the stream is delivered", || sink.kept(stream).closed).await;
+    assert_eq!(sink.kept(stream).stored_readings(), 600);
+    check(&sink, &spool);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_throttled_agent_waits_as_long_as_the_sink_asks() {
+    use tonic_types::{ErrorDetails, StatusExt};
+    let dir = tempfile::tempdir().unwrap();
+    let (sink, spool) = (Sink::start().await, spool_in(dir.path()).await);
+    let asked = Duration::from_millis(700);
+    let details = ErrorDetails::with_retry_info(Some(asked));
+    let code = tonic::Code::ResourceExhausted;
+    let status = Status::with_error_details(code, "over the limit", details);
+    sink.fault(Fault::OnBatch(status));
+    fill(&spool, 3).await;
+    let began = Instant::now();
+    let running = start(&spool, sender_config(sink.url()));
+    until_acked(&spool, 30).await;
+    assert!(began.elapsed() >= asked, "{:?}", began.elapsed());
+    assert!(DeadLetters::new(dir.path()).list().unwrap().is_empty());
+    check(&sink, &spool);
+    running.stop().await;
+}
