@@ -47,7 +47,7 @@ pub(crate) struct Compactor {
 impl Compactor {
     /// Merges once, where it helps most; answers whether it did.
     pub(crate) async fn step(&self) -> Result<bool, FoldError> {
-        let live = self.catalog.live_files().await?;
+        let live = self.fold.files();
         let today = writer::date_of(self.clock.wall_ns().div_euclid(DAY_NS) - 2);
         let Some(inputs) = choose(&live, self.min_files, self.max_rows, &today) else {
             return Ok(false);

@@ -350,6 +350,12 @@ impl FoldHandle {
         self.shared.flush_now.notify_one();
     }
 
+    /// Files that views show. Merges and expiry start from these and not from the catalog: a
+    /// file that is committed and not shown yet must not be replaced before it is.
+    pub(crate) fn files(&self) -> Arc<Vec<DataFile>> {
+        Arc::clone(&self.shared.state().files)
+    }
+
     /// Takes files out of the view and puts one in, after the catalog has done so.
     pub(crate) fn replace_files(&self, gone: &[DataFile], new: Option<DataFile>) {
         let mut state = self.shared.state();

@@ -41,11 +41,11 @@ impl Retention {
         let now_ns = self.clock.wall_ns();
         let first_kept = now_ns.div_euclid(DAY_NS) - i64::from(days);
         let old: Vec<DataFile> = self
-            .catalog
-            .live_files()
-            .await?
-            .into_iter()
+            .fold
+            .files()
+            .iter()
             .filter(|file| file.max_received_ns.div_euclid(DAY_NS) < first_kept)
+            .cloned()
             .collect();
         if old.is_empty() {
             return Ok(0);
