@@ -2,8 +2,8 @@
 //!
 //! Statements run on a small runtime of the engine's own: planning and decoding are CPU work, and on the caller's
 //! runtime they would hold up whatever else it does. Twice as many statements as there are threads run at a time, the
-//! others wait for their turn within their timeout. A caller that goes away or runs out of time aborts its statement;
-//! one that is deep in a computation keeps its turn until it next yields, so that it cannot be piled upon.
+//! others wait for their turn within their timeout. A caller that goes away or runs out of time aborts its statement.
+//! It ends where it next yields, after the batch at hand, and keeps its turn until then so that it cannot be piled upon.
 //!
 //! `Limits::memory_bytes` bounds what sorts, joins, groups and kept answers hold, all statements together. It does not
 //! see one value being computed (a text repeated a million times) nor the batch that an operator is working on.
@@ -25,6 +25,7 @@ use crate::tables::Tables;
 
 mod run;
 mod session;
+mod yielding;
 
 /// Bounds of one engine. Zero is taken as one for rows and threads.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use tokio_stream::StreamExt;
 
-use super::{Limits, session};
+use super::{Limits, session, yielding};
 use crate::answer::Answer;
 use crate::error::QueryError;
 use crate::samples::FileCount;
@@ -33,6 +33,7 @@ pub(super) async fn answer(
     let plan = statement::plan(&sql, &state, limits.memory_bytes).await?;
     let plan = at_most(plan, limits.max_rows).map_err(wrong)?;
     let plan = state.create_physical_plan(&plan).await.map_err(wrong)?;
+    let plan = yielding::yielding(plan).map_err(wrong)?;
     let rows = execute_stream(plan, state.task_ctx()).map_err(wrong)?;
     let mut answer = collect(rows, &limits, held).await?;
     answer.files_known = count.known.load(Ordering::Relaxed);

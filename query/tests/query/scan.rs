@@ -59,6 +59,8 @@ async fn now_prunes_files() {
     let sql = "select value from samples where time > now() - interval '1 hour'";
     let answer = lake.ask(sql).await.unwrap();
     assert_eq!((answer.rows(), answer.files_scanned), (1, 1));
+    let same = "select arrow_typeof(now()) = arrow_typeof(time) from samples limit 1";
+    assert_eq!(lake.rows(same).await, json!([[true]]));
 }
 
 #[tokio::test]
