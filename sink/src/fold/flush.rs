@@ -175,7 +175,11 @@ impl Flush {
         }
     }
 
-    async fn attempt(&self, files: &[(DataFile, Bytes)], commit: &Commit) -> Result<(), FoldError> {
+    pub(super) async fn attempt(
+        &self,
+        files: &[(DataFile, Bytes)],
+        commit: &Commit,
+    ) -> Result<(), FoldError> {
         if !files.is_empty() {
             let paths: Vec<String> = files.iter().map(|(file, _)| file.path.clone()).collect();
             let expires_ns = self.clock.wall_ns().saturating_add(INTENT_NS);
