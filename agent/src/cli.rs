@@ -65,6 +65,10 @@ pub(crate) fn command() -> Command {
         .long("json")
         .action(ArgAction::SetTrue)
         .help("answer as JSON");
+    let env = Arg::new("env")
+        .long("env")
+        .action(ArgAction::SetTrue)
+        .help("list every variable at its default, as .env.example does");
     Command::new("weir-agent")
         .about("Samples sensors, keeps readings through outages, and streams them to a sink.")
         .after_help("Nothing has to be set: `weir-agent run` samples this host each second. `--help` lists every setting.")
@@ -75,7 +79,7 @@ pub(crate) fn command() -> Command {
         .subcommand(Command::new("run").about("Sample, keep and deliver until told to stop"))
         .subcommand(Command::new("validate").about("Check the configuration and report every fault"))
         .subcommand(
-            Command::new("config").about("Show every setting and where it comes from").arg(json.clone()),
+            Command::new("config").about("Show every setting and where it comes from").arg(json.clone()).arg(env),
         )
         .subcommand(Command::new("status").about("Ask the running agent what it does").arg(json))
         .subcommand(Command::new("health").about("Ask the running agent whether it is ready: exit 0 or 1"))
@@ -114,6 +118,9 @@ fn validate(config: &Config) -> anyhow::Result<()> {
 }
 
 fn show(config: &Config, matches: &ArgMatches) -> anyhow::Result<()> {
+    if matches.get_flag("env") {
+        return output::text(&TABLE.env_example()).context("cannot write the answer");
+    }
     let settings = &config.effective.0;
     if matches.get_flag("json") {
         let settings: serde_json::Map<String, serde_json::Value> = settings

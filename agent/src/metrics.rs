@@ -84,9 +84,9 @@ impl SamplingMetrics {
                 "how long a read takes, by sensor",
                 Family::new_with_constructor(|| Histogram::new(READ_SECONDS)),
             ),
-            readings: counter("sampler_readings", "readings taken from sensors"),
+            readings: counter("sampled_readings", "readings taken from sensors"),
             abandoned: counter(
-                "sampler_abandoned_readings",
+                "sampled_abandoned_readings",
                 "readings taken and lost because the agent had to stop",
             ),
             refused: counter(

@@ -88,6 +88,7 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
 
     let listener = listen(config.status_listen).await?;
     let spool = Spool::open(config.spool.clone(), Arc::clone(&clock))?;
+    status::write_endpoints(&config.spool.data_dir, listener.as_ref());
     let sender = Sender::new(config.sender.clone(), spool.clone(), &health, &registry)?;
     let queue: Queue<Parcel> = Queue::new(config.queue_limit, config.queue_overflow);
     registry.collect(QueueCollector::new(queue.clone()));

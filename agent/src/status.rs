@@ -10,6 +10,8 @@
 
 mod report;
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -49,6 +51,22 @@ pub(crate) struct Sources {
     pub(crate) link: watch::Receiver<LinkState>,
     /// Its sensors.
     pub(crate) sensors: Vec<(SensorConfig, SharedState)>,
+}
+
+/// Writes `endpoints.json` into the data directory, so that whoever started the agent on a free port finds it:
+/// `{"status":"127.0.0.1:4319"}`. The file appears whole, once the agent listens and owns its data directory.
+pub(crate) fn write_endpoints(data_dir: &Path, listener: Option<&TcpListener>) {
+    let address = listener.and_then(|listener| listener.local_addr().ok());
+    let text =
+        serde_json::json!({ "status": address.map(|address| address.to_string()) }).to_string();
+    let (path, draft) = (
+        data_dir.join("endpoints.json"),
+        data_dir.join("endpoints.json.new"),
+    );
+    // A convenience: an agent that cannot write it samples and delivers all the same.
+    if let Err(error) = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path)) {
+        tracing::warn!(path = %path.display(), %error, "cannot write where the status page is");
+    }
 }
 
 /// Serves until the token is cancelled.

@@ -56,7 +56,7 @@ fn ask(config: &Config, path: &str) -> anyhow::Result<Result<Reply, Exit>> {
         output::note("status.listen is off: this agent cannot be asked");
         return Ok(Err(Exit::Unavailable));
     };
-    let url = format!("http://{}{path}", reachable(listen));
+    let url = format!("http://{}{path}", reachable(real(config, listen)));
     let url = Url::parse(&url).context("cannot build the agent's address")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -68,6 +68,19 @@ fn ask(config: &Config, path: &str) -> anyhow::Result<Result<Reply, Exit>> {
             Ok(Err(Exit::Unavailable))
         }
     }
+}
+
+/// Where an agent with a free port really listens, which stands in its data directory.
+fn real(config: &Config, listen: SocketAddr) -> SocketAddr {
+    if listen.port() != 0 {
+        return listen;
+    }
+    let path = config.spool.data_dir.join("endpoints.json");
+    let written = std::fs::read(path)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let address = written.and_then(|endpoints| endpoints["status"].as_str()?.parse().ok());
+    address.unwrap_or(listen)
 }
 
 /// An address that listens everywhere is asked on this machine.

@@ -119,7 +119,7 @@ const SIMULATED: [Key; 6] = [
     ),
     Key::new(
         "simulated.mode",
-        Kind::Choice(&["walk", "mixed", "count"]),
+        Kind::Choice(&["walk", "mixed", "counter"]),
         "walk",
         "what its series are: wandering gauges, every kind by turns, or the number of the read",
     ),

@@ -4,8 +4,8 @@
 //!
 //! | entry | meaning | default |
 //! |---|---|---|
-//! | `name` | unique name, the `source` of its series | its kind |
-//! | `kind` | `host` or `simulated` | must be there |
+//! | `name` | unique name, the `source` of its series | its type |
+//! | `type` | `host` or `simulated` | must be there |
 //! | `device` | device of its series | the agent's name (host), the sensor's name (simulated) |
 //! | `interval` | how often it is read | `sample.interval` |
 //! | `metrics`, `seed`, `mode`, `fail_every`, `panic_every` | as `simulated.*` | those keys |
@@ -137,7 +137,7 @@ fn mode(word: &str) -> Option<Mode> {
     match word {
         "walk" => Some(Mode::Walk),
         "mixed" => Some(Mode::Mixed),
-        "count" => Some(Mode::Count),
+        "counter" => Some(Mode::Count),
         _ => None,
     }
 }
@@ -156,7 +156,7 @@ impl Entry<'_> {
         interval: Duration,
         defaults: &Simulated,
     ) -> Option<SensorConfig> {
-        let kind = self.text("kind").unwrap_or_default();
+        let kind = self.text("type").unwrap_or_default();
         let name = self.text("name").unwrap_or_else(|| kind.clone());
         let device = self.text("device");
         let interval = self.interval().unwrap_or(interval);
@@ -166,8 +166,8 @@ impl Entry<'_> {
                 Kind::Simulated(self.simulated(defaults)),
                 device.unwrap_or_else(|| name.clone()),
             ),
-            "" => return self.refuse("kind", format!("is not set: write {KINDS}")),
-            other => return self.refuse("kind", format!("{other} is not a sensor: write {KINDS}")),
+            "" => return self.refuse("type", format!("is not set: write {KINDS}")),
+            other => return self.refuse("type", format!("{other} is not a sensor: write {KINDS}")),
         };
         for (entry, name) in [("name", &name), ("device", &device)] {
             if let Err(message) = check_name(name) {
@@ -195,7 +195,7 @@ impl Entry<'_> {
             Some(word) => mode(&word).unwrap_or_else(|| {
                 self.fault(
                     "mode",
-                    format!("{word} is not a mode: write walk, mixed or count"),
+                    format!("{word} is not a mode: write walk, mixed or counter"),
                 );
                 defaults.mode
             }),

@@ -111,12 +111,12 @@ fn a_sink_url_of_another_scheme_is_refused_by_name() {
 fn tables_of_the_file_describe_several_sensors() {
     let file = r#"
         [[sensor]]
-        kind = "host"
+        type = "host"
         interval = "5s"
 
         [[sensor]]
         name = "boiler"
-        kind = "simulated"
+        type = "simulated"
         metrics = 3
         mode = "mixed"
     "#;
@@ -153,18 +153,18 @@ fn tables_of_the_file_describe_several_sensors() {
 fn faults_of_a_sensor_table_name_the_entry() {
     let file = r#"
         [[sensor]]
-        kind = "hots"
+        type = "hots"
         [[sensor]]
-        kind = "simulated"
+        type = "simulated"
         interval = "soon"
         metric = 3
         [[sensor]]
-        kind = "simulated"
+        type = "simulated"
         metrics = 0
     "#;
     let faults = read_with(&[], Some(file)).unwrap_err();
     for text in [
-        "agent.toml: sensor[0].kind: hots is not a sensor",
+        "agent.toml: sensor[0].type: hots is not a sensor",
         "agent.toml: sensor[1].interval: cannot read \"soon\"",
         "agent.toml: sensor[1].metric: is not an entry of a sensor",
         "agent.toml: sensor[2].metrics: is out of range",

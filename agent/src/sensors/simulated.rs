@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `walk` | gauges only |
 //! | `mixed` | by turns gauges, counters, switches and texts |
-//! | `count` | gauges named `simulated.count` that hold how often the sensor was read: a missing or doubled reading shows |
+//! | `counter` | gauges named `simulated.count` that hold how often the sensor was read: a missing or doubled reading shows |
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

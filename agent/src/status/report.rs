@@ -31,7 +31,8 @@ pub(crate) struct Report {
     queue: Queue,
     spool: Spool,
     streams: Vec<Stream>,
-    totals: Books,
+    /// Over all streams.
+    ledger: Books,
 }
 
 /// Where readings go.
@@ -91,7 +92,9 @@ struct Books {
     produced: u64,
     acked: u64,
     spooled: u64,
+    /// By reason.
     dropped: BTreeMap<String, u64>,
+    dropped_total: u64,
     unexplained: i64,
 }
 
@@ -152,10 +155,11 @@ impl Report {
                 .into_iter()
                 .map(|view| stream(view, wall_ns))
                 .collect(),
-            totals: Books {
+            ledger: Books {
                 produced: totals.produced,
                 acked: totals.acked,
                 spooled: totals.spooled,
+                dropped_total: totals.dropped.values().sum(),
                 dropped: totals.dropped,
                 unexplained: totals.unexplained,
             },
@@ -248,7 +252,7 @@ impl Report {
                 &books.produced.to_string(),
                 &books.acked.to_string(),
                 &books.spooled.to_string(),
-                &books.dropped.values().sum::<u64>().to_string(),
+                &books.dropped_total.to_string(),
                 &books.unexplained.to_string(),
                 age,
             ]);
@@ -260,7 +264,7 @@ impl Report {
                 &format!("{:.1} s", stream.oldest_unacked_age_seconds),
             );
         }
-        row("all", &self.totals, "");
+        row("all", &self.ledger, "");
         table
     }
 }
@@ -294,6 +298,7 @@ fn stream(view: StreamView, wall_ns: i64) -> Stream {
             produced: view.produced,
             acked: view.acked,
             spooled: view.spooled,
+            dropped_total: view.dropped.values().sum(),
             dropped: view.dropped,
             unexplained: view.unexplained,
         },
