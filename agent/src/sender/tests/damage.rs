@@ -49,7 +49,7 @@ async fn a_damaged_middle_becomes_a_skip_of_exactly_its_readings() {
     until("the stream is delivered", || sink.kept(stream).closed).await;
     let kept = sink.kept(stream);
     let lost = kept.dropped(v1::DropReason::Damaged);
-    assert!(lost >= 10 && lost < 300, "{lost}");
+    assert!((10..300).contains(&lost), "{lost}");
     assert_eq!(kept.stored_readings() + lost, 600);
     assert_eq!(lost, 10 * (60 - kept.stored.len() as u64));
     until("the stream is forgotten", || {
