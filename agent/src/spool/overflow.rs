@@ -155,6 +155,7 @@ struct DropWanted<'a>(&'a Spool);
 impl<'a> DropWanted<'a> {
     fn ask(spool: &'a Spool) -> DropWanted<'a> {
         spool.shared.drop_wanted.store(true, Ordering::Release);
+        spool.bump_news();
         DropWanted(spool)
     }
 }
