@@ -2,7 +2,15 @@
 //!
 //! Modules in the order in which data flows: `grpc` hands requests to `ingest`, which journals
 //! envelopes and acknowledges; `fold` takes them in journal order into files, `latest` and the
-//! ledger; `http` answers questions about both.
+//! ledger; `http` answers questions about both. `run` puts the parts together and takes them
+//! apart again, `cli` is what an operator types.
+
+pub mod cli;
+pub mod config;
+pub mod run;
+
+pub mod grpc;
+pub mod ingest;
 
 pub mod envelope;
 pub mod model;
@@ -15,3 +23,8 @@ pub mod maintenance;
 mod retention;
 pub mod store;
 pub mod writer;
+
+pub mod ledger;
+
+pub mod http;
+pub mod metrics;

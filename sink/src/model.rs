@@ -86,8 +86,10 @@ pub enum Kind {
     Timeout,
     /// Too much at once: try again a little later.
     Busy,
-    /// The sink cannot accept now: full, draining, displaced.
+    /// The sink cannot accept now: full or draining.
     Unavailable,
+    /// Somebody else took over.
+    Displaced,
     /// A fault of the sink.
     Internal,
 }
@@ -105,6 +107,7 @@ impl Kind {
             Self::TooLarge => ("too_large", C::ResourceExhausted, S::UNPROCESSABLE_ENTITY),
             Self::Timeout => ("timeout", C::DeadlineExceeded, S::GATEWAY_TIMEOUT),
             Self::Busy => ("busy", C::Unavailable, S::TOO_MANY_REQUESTS),
+            Self::Displaced => ("displaced", C::Aborted, S::CONFLICT),
             Self::Unavailable => ("unavailable", C::Unavailable, S::SERVICE_UNAVAILABLE),
             Self::Internal => ("internal", C::Internal, S::INTERNAL_SERVER_ERROR),
         }

@@ -1,0 +1,181 @@
+//! What an operator types.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `run` | runs the sink |
+//! | `validate` | checks the settings, all faults in one report, exit 64 |
+//! | `config` | shows the settings in effect; `--env` as lines for `.env.example` |
+//! | `sql "..."` | asks a running sink; `--format table`, `json` or `csv` |
+//! | `ledger` | shows a running sink's ledger; exit 1 when anything is unexplained |
+//! | `health` | asks whether a running sink is ready |
+//!
+//! Settings can be given to every command; those that ask find the sink by `--url`, else by the
+//! `endpoints.json` in its data directory, else by `http.listen`.
+
+mod ask;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use weir_process::config::{Effective, Faults, Reader};
+use weir_process::env::{self, Environment};
+use weir_process::exit::{Exit, after_clap};
+use weir_process::logging;
+use weir_process::metrics::version_with_commit;
+use weir_process::output::{self, Align, Table};
+
+use crate::config::{Config, TABLE};
+
+/// The program. Call it from a plain `fn main`: it changes the environment before any thread exists.
+pub fn main() -> Exit {
+    if let Err(error) = env::load_dotenv() {
+        output::note(&error.to_string());
+        return Exit::Usage;
+    }
+    let environment = Environment::current();
+    match command().try_get_matches() {
+        Ok(matches) => dispatch(&matches, &environment),
+        Err(error) => after_clap(&error),
+    }
+}
+
+fn command() -> Command {
+    let version = version_with_commit(env!("CARGO_PKG_VERSION"));
+    let url = || {
+        Arg::new("url")
+            .long("url")
+            .value_name("URL")
+            .help("where the sink answers, as in http://127.0.0.1:4318")
+    };
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    let format = Arg::new("format")
+        .long("format")
+        .value_name("FORMAT")
+        .value_parser(["table", "json", "csv"])
+        .default_value("table")
+        .help("how the answer is printed");
+    Command::new("weir-sink")
+        .about("makes readings durable, stores them as columns and answers SQL")
+        .version(version)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .args(TABLE.args())
+        .subcommand(Command::new("run").about("run the sink"))
+        .subcommand(Command::new("validate").about("check the settings"))
+        .subcommand(
+            Command::new("config")
+                .about("show the settings in effect")
+                .arg(flag(
+                    "env",
+                    "as lines for .env.example, each at its default",
+                )),
+        )
+        .subcommand(
+            Command::new("sql")
+                .about("ask a running sink")
+                .arg(Arg::new("query").required(true).help("one statement"))
+                .arg(format)
+                .arg(url()),
+        )
+        .subcommand(
+            Command::new("ledger")
+                .about("show a running sink's ledger: produced = stored + spooled + dropped")
+                .arg(flag("json", "print the answer as it is"))
+                .arg(flag("open", "leave out streams that have ended"))
+                .arg(flag("audit", "also count the rows in the files"))
+                .arg(
+                    Arg::new("agent")
+                        .long("agent")
+                        .value_name("NAME")
+                        .help("only this agent"),
+                )
+                .arg(url()),
+        )
+        .subcommand(
+            Command::new("health")
+                .about("ask whether a running sink is ready")
+                .arg(url()),
+        )
+}
+
+fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
+    let (name, arguments) = matches.subcommand().expect("clap asks for a command");
+    if name == "config" && arguments.get_flag("env") {
+        return printed(output::text(&TABLE.env_example()));
+    }
+    let reader = Reader::from_args(&TABLE, matches, environment);
+    let (config, effective) = match Config::read(reader, environment) {
+        Ok(read) => read,
+        Err(faults) => return faulty(&faults),
+    };
+    match name {
+        "run" => start(config),
+        "validate" => printed(output::line("settings are valid")),
+        "config" => show(&effective),
+        _ => ask::run(name, arguments, &config),
+    }
+}
+
+fn start(config: Config) -> Exit {
+    if let Err(error) = logging::init(&config.logging) {
+        output::note(&error.to_string());
+        return Exit::Usage;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return Exit::Software;
+        }
+    };
+    let exit = runtime
+        .block_on(crate::run::run(config))
+        .unwrap_or_else(|error| {
+            tracing::error!("cannot start: {error:#}");
+            Exit::CannotCreate
+        });
+    // What is late was named, and must not hold up the end.
+    runtime.shutdown_background();
+    exit
+}
+
+fn faulty(faults: &Faults) -> Exit {
+    output::note(&faults.to_string());
+    Exit::Usage
+}
+
+fn show(effective: &Effective) -> Exit {
+    let mut table = Table::new([
+        ("setting", Align::Left),
+        ("value", Align::Left),
+        ("from", Align::Left),
+    ]);
+    for setting in &effective.0 {
+        table.row([
+            setting.variable.as_str(),
+            &setting.value,
+            &setting.source.to_string(),
+        ]);
+    }
+    printed(table.print())
+}
+
+fn printed(result: io::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            output::note(&format!("cannot print: {error}"));
+            Exit::Io
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The commands that ask a running sink over HTTP.
+
+use std::time::Duration;
+
+use clap::ArgMatches;
+use http::StatusCode;
+use serde_json::{Value, json};
+use url::Url;
+use weir_process::exit::Exit;
+use weir_process::http::{ClientError, Reply, get, post};
+use weir_process::output::{self, Align, Table};
+
+use super::printed;
+use crate::config::Config;
+use crate::ledger::{Ledger, Line};
+use crate::run::Endpoints;
+
+/// Beyond the sink's own limit, so that its answer arrives.
+const MARGIN: Duration = Duration::from_secs(5);
+/// Reading every footer of a large store takes a while.
+const AUDIT_TIME: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_secs(10);
+
+/// Why there is nothing to print.
+enum Failure {
+    /// The sink cannot be asked.
+    Client(ClientError),
+    /// The sink says no.
+    Refused(Reply),
+    /// The URL is not one.
+    Usage(String),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::note(&format!("cannot start: {error}"));
+            return Exit::Software;
+        }
+    };
+    let result = runtime.block_on(async {
+        let base = base(arguments, config)?;
+        match name {
+            "sql" => sql(&base, arguments, config).await,
+            "ledger" => ledger(&base, arguments).await,
+            _ => health(&base).await,
+        }
+    });
+    result.unwrap_or_else(explain)
+}
+
+fn explain(failure: Failure) -> Exit {
+    match failure {
+        Failure::Client(error) => {
+            output::note(&error.to_string());
+            Exit::Unavailable
+        }
+        Failure::Usage(text) => {
+            output::note(&text);
+            Exit::Usage
+        }
+        Failure::Refused(reply) => {
+            let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            match body["error"]["message"].as_str() {
+                Some(message) => output::note(&output::printable(message)),
+                None => output::note(&format!(
+                    "the sink answered {}: is this its HTTP port?",
+                    reply.status
+                )),
+            }
+            match reply.status {
+                status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                    Exit::Data
+                }
+                _ => Exit::Unavailable,
+            }
+        }
+    }
+}
+
+/// Where the sink answers.
+fn base(arguments: &ArgMatches, config: &Config) -> Result<Url, Failure> {
+    if let Some(text) = arguments.get_one::<String>("url") {
+        return Url::parse(text)
+            .map_err(|error| Failure::Usage(format!("cannot read --url {text}: {error}")));
+    }
+    let mut address = Endpoints::read(&config.data_dir).map_or(config.http_listen, |e| e.http);
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
+        address.set_ip(loopback);
+    }
+    Ok(Url::parse(&format!("http://{address}")).expect("an address makes a URL"))
+}
+
+fn join(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(path);
+    url
+}
+
+fn expect_ok(reply: Reply) -> Result<Reply, Failure> {
+    if reply.status == StatusCode::OK {
+        Ok(reply)
+    } else {
+        Err(Failure::Refused(reply))
+    }
+}
+
+async fn sql(base: &Url, arguments: &ArgMatches, config: &Config) -> Result<Exit, Failure> {
+    let query = arguments
+        .get_one::<String>("query")
+        .expect("clap asks for it");
+    let format = arguments
+        .get_one::<String>("format")
+        .expect("it has a default");
+    let accept = if format == "csv" {
+        "text/csv"
+    } else {
+        "application/json"
+    };
+    let body = json!({ "query": query }).to_string();
+    let time = config.query.timeout + MARGIN;
+    let reply = post(
+        &join(base, "/v1/sql"),
+        "application/json",
+        accept,
+        body,
+        time,
+    )
+    .await?;
+    let reply = expect_ok(reply)?;
+    if reply.headers.contains_key("x-weir-truncated") {
+        output::note("there are more rows: raise query.max_rows, or ask for less");
+    }
+    Ok(match format.as_str() {
+        "table" => match rows(&reply.text()) {
+            Some(table) => printed(table.print()),
+            None => unreadable(),
+        },
+        "json" => printed(output::line(&reply.text())),
+        _ => printed(output::bytes(&reply.body)),
+    })
+}
+
+/// An answer in JSON as a table: numbers right, an absent value empty.
+fn rows(text: &str) -> Option<Table> {
+    let answer: Value = serde_json::from_str(text).ok()?;
+    let columns = answer["columns"].as_array()?;
+    let headings = columns.iter().map(|column| {
+        let kind = column["type"].as_str().unwrap_or("");
+        let number = ["int", "uint", "float", "decimal"]
+            .iter()
+            .any(|n| kind.starts_with(n));
+        let align = if number { Align::Right } else { Align::Left };
+        (column["name"].as_str().unwrap_or("?"), align)
+    });
+    let mut table = Table::new(headings);
+    for row in answer["rows"].as_array()? {
+        table.row(row.as_array()?.iter().map(|cell| match cell {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }));
+    }
+    Some(table)
+}
+
+async fn ledger(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let mut url = join(base, "/v1/ledger");
+    let audit = arguments.get_flag("audit");
+    {
+        let mut query = url.query_pairs_mut();
+        if let Some(agent) = arguments.get_one::<String>("agent") {
+            query.append_pair("agent", agent);
+        }
+        for (name, set) in [("open", arguments.get_flag("open")), ("audit", audit)] {
+            if set {
+                query.append_pair(name, "true");
+            }
+        }
+    }
+    let reply = expect_ok(get(&url, if audit { AUDIT_TIME } else { SHORT }).await?)?;
+    let Ok(ledger) = serde_json::from_slice::<Ledger>(&reply.body) else {
+        return Ok(unreadable());
+    };
+    let shown = if arguments.get_flag("json") {
+        output::json(&ledger)
+    } else {
+        output::text(&ledger_text(&ledger))
+    };
+    let exit = printed(shown);
+    let audits = ledger.audit.iter().flatten();
+    let audited = audits
+        .clone()
+        .all(|line| line.unexplained == 0 && line.faults.is_empty());
+    if exit == Exit::Ok && (ledger.totals.unexplained_streams > 0 || !audited) {
+        output::note("the ledger does not close: readings are unexplained");
+        return Ok(Exit::Failure);
+    }
+    Ok(exit)
+}
+
+fn ledger_text(ledger: &Ledger) -> String {
+    let mut table = Table::new([
+        ("agent", Align::Left),
+        ("stream", Align::Left),
+        ("produced", Align::Right),
+        ("stored", Align::Right),
+        ("spooled", Align::Right),
+        ("dropped", Align::Right),
+        ("unexplained", Align::Right),
+        ("durable through", Align::Right),
+        ("state", Align::Left),
+    ]);
+    for line in &ledger.streams {
+        table.row([
+            line.agent.clone(),
+            line.stream_id.chars().take(8).collect(),
+            line.produced.to_string(),
+            line.stored.to_string(),
+            line.spooled.to_string(),
+            dropped(line),
+            line.unexplained.to_string(),
+            line.durable_through.to_string(),
+            if line.closed { "closed" } else { "open" }.to_owned(),
+        ]);
+    }
+    let totals = &ledger.totals;
+    table.row([
+        "total".to_owned(),
+        format!("{} streams", totals.streams),
+        totals.produced.to_string(),
+        totals.stored.to_string(),
+        totals.spooled.to_string(),
+        totals.dropped.to_string(),
+        totals.unexplained.to_string(),
+    ]);
+    let mut text = table.render();
+    for audit in ledger.audit.iter().flatten() {
+        text.push_str(&format!(
+            "audit of {}: {} written, {} in files, {} expired, {} unexplained\n",
+            audit.tenant, audit.stored, audit.in_files, audit.expired, audit.unexplained
+        ));
+        for fault in &audit.faults {
+            text.push_str(&format!("  {}\n", output::printable(fault)));
+        }
+    }
+    text
+}
+
+/// `0`, or the sum and the reasons: `7 (refused 4, spool_oldest 3)`.
+fn dropped(line: &Line) -> String {
+    let total = line.dropped_total();
+    if total == 0 {
+        return "0".to_owned();
+    }
+    let reasons: Vec<String> = line
+        .dropped
+        .iter()
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    format!("{total} ({})", reasons.join(", "))
+}
+
+async fn health(base: &Url) -> Result<Exit, Failure> {
+    let reply = get(&join(base, "/readyz"), SHORT).await?;
+    let exit = printed(output::text(&reply.text()));
+    Ok(match exit {
+        Exit::Ok if reply.status != StatusCode::OK => Exit::Failure,
+        exit => exit,
+    })
+}
+
+fn unreadable() -> Exit {
+    output::note("the answer cannot be read: is this a weir-sink of the same version?");
+    Exit::Unavailable
+}

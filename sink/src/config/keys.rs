@@ -1,0 +1,205 @@
+//! The table of everything an operator can set.
+
+use weir_process::config::Kind::{Address, Bool, Bytes, Count, Duration, Path, Url};
+use weir_process::config::{Group, Key, Table};
+use weir_process::{logging, shutdown};
+
+/// All keys of the sink.
+pub static TABLE: Table = Table {
+    prefix: "WEIR_SINK",
+    groups: &[
+        Group {
+            title: "Where",
+            keys: &PLACES,
+        },
+        Group {
+            title: "Taking in",
+            keys: &INTAKE,
+        },
+        Group {
+            title: "Storing",
+            keys: &STORING,
+        },
+        Group {
+            title: "Answering",
+            keys: &ANSWERING,
+        },
+        Group {
+            title: "Logging",
+            keys: &logging::KEYS,
+        },
+        Group {
+            title: "Stopping",
+            keys: &shutdown::KEYS,
+        },
+    ],
+    sections: &[],
+};
+
+const PLACES: [Key; 7] = [
+    Key::new(
+        "data_dir",
+        Path,
+        "data/sink",
+        "directory for everything that has no place of its own",
+    ),
+    Key::new(
+        "grpc.listen",
+        Address,
+        "127.0.0.1:4317",
+        "where agents deliver; port 0 takes a free one",
+    ),
+    Key::new(
+        "http.listen",
+        Address,
+        "127.0.0.1:4318",
+        "where SQL, the ledger, probes and metrics are answered; port 0 takes a free one",
+    ),
+    Key::new(
+        "allow_plaintext",
+        Bool,
+        "false",
+        "listen beyond loopback without TLS and without credentials",
+    ),
+    Key::new(
+        "log.url",
+        Url,
+        "",
+        "the journal: file:///directory; log/ in the data directory when not set",
+    ),
+    Key::new(
+        "catalog.url",
+        Url,
+        "",
+        "the catalog: sqlite:///file; catalog.db in the data directory when not set",
+    ),
+    Key::new(
+        "store.url",
+        Url,
+        "",
+        "the Parquet files: file:///directory; store/ in the data directory when not set",
+    ),
+];
+
+const INTAKE: [Key; 6] = [
+    Key::new(
+        "journal.max_bytes",
+        Bytes,
+        "4GiB",
+        "largest journal; from nine tenths of it on nothing is accepted, agents keep what they have",
+    ),
+    Key::new(
+        "journal.segment_bytes",
+        Bytes,
+        "64MiB",
+        "size of one file of the journal",
+    ),
+    Key::new(
+        "journal.queue_bytes",
+        Bytes,
+        "64MiB",
+        "bytes that may wait for their commit; agents wait beyond it",
+    ),
+    Key::new(
+        "ingest.window_bytes",
+        Bytes,
+        "16MiB",
+        "bytes one agent may have sent that are not yet durable",
+    ),
+    Key::new(
+        "ingest.max_connections",
+        Count,
+        "10000",
+        "streams that deliver at one time",
+    ),
+    Key::new(
+        "ingest.max_streams",
+        Count,
+        "1000000",
+        "streams remembered, ended ones included",
+    ),
+];
+
+const STORING: [Key; 8] = [
+    Key::new(
+        "store.flush_rows",
+        Count,
+        "500000",
+        "readings in memory from which files are written",
+    ),
+    Key::new(
+        "store.flush_interval",
+        Duration,
+        "10s",
+        "longest time a reading waits in memory before it is written to a file",
+    ),
+    Key::new(
+        "store.intake_bytes",
+        Bytes,
+        "64MiB",
+        "decoded readings that may wait for the fold; it reads the journal for the rest",
+    ),
+    Key::new(
+        "store.buffer_bytes",
+        Bytes,
+        "256MiB",
+        "readings in memory that are not in files yet; beyond it the journal fills",
+    ),
+    Key::new(
+        "compaction.interval",
+        Duration,
+        "15s",
+        "how often to look for small files to merge and old ones to remove",
+    ),
+    Key::new(
+        "compaction.min_files",
+        Count,
+        "8",
+        "small files of one day from which they are merged",
+    ),
+    Key::new(
+        "compaction.max_rows",
+        Count,
+        "2000000",
+        "readings that one merge may take into memory",
+    ),
+    Key::new(
+        "retention.days",
+        Count,
+        "0",
+        "days after which readings are removed; 0 keeps them",
+    ),
+];
+
+const ANSWERING: [Key; 5] = [
+    Key::new(
+        "query.max_rows",
+        Count,
+        "10000",
+        "rows of one answer; the rest is cut and said",
+    ),
+    Key::new(
+        "query.timeout",
+        Duration,
+        "30s",
+        "longest time of one statement",
+    ),
+    Key::new(
+        "query.memory",
+        Bytes,
+        "256MiB",
+        "memory of all running statements together",
+    ),
+    Key::new(
+        "query.threads",
+        Count,
+        "0",
+        "threads that compute answers; 0 is one per core",
+    ),
+    Key::new(
+        "query.concurrency",
+        Count,
+        "16",
+        "statements at one time; more are turned away",
+    ),
+];

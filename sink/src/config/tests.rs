@@ -1,0 +1,79 @@
+use super::*;
+use std::collections::BTreeMap;
+use weir_process::config::Sources;
+
+fn read(flags: &[(&'static str, &str)]) -> Result<Config, String> {
+    let sources = Sources {
+        flags: flags
+            .iter()
+            .map(|(k, v)| (*k, (*v).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
+        ..Sources::default()
+    };
+    let reader = Reader::new(&TABLE, &sources);
+    Config::read(reader, &Environment::default())
+        .map(|(config, _)| config)
+        .map_err(|faults| faults.to_string())
+}
+
+#[test]
+fn the_table_has_no_mistakes_and_every_key_is_read() {
+    assert_eq!(TABLE.mistakes(), Vec::<String>::new());
+    let mut reader = Reader::new(&TABLE, &Sources::default());
+    Config::from_reader(&mut reader, &Environment::default());
+    assert_eq!(reader.unread(), Vec::<&str>::new());
+}
+
+#[test]
+fn defaults_lie_under_the_data_directory() {
+    let config = read(&[("data_dir", "/srv/weir")]).unwrap();
+    assert_eq!(config.journal_dir, Path::new("/srv/weir/log"));
+    assert_eq!(config.catalog_file, Path::new("/srv/weir/catalog.db"));
+    assert_eq!(config.store_dir, Path::new("/srv/weir/store"));
+    assert_eq!(config.grpc_listen.to_string(), "127.0.0.1:4317");
+    assert_eq!(config.http_listen.to_string(), "127.0.0.1:4318");
+    assert_eq!(config.ingest.high_water_bytes, (4_u64 << 30) / 10 * 9 + 3);
+}
+
+#[test]
+fn urls_name_places_on_this_machine() {
+    let config = read(&[
+        ("log.url", "file:///var/lib/weir/log"),
+        ("catalog.url", "sqlite:///var/lib/weir/my%20catalog"),
+    ])
+    .unwrap();
+    assert_eq!(config.journal_dir, Path::new("/var/lib/weir/log"));
+    assert_eq!(config.catalog_file, Path::new("/var/lib/weir/my catalog"));
+}
+
+#[test]
+fn schemes_that_are_not_built_are_refused_by_name_all_in_one_report() {
+    let report = read(&[
+        ("log.url", "nats://nats:4222"),
+        ("catalog.url", "postgres://db/weir"),
+        ("store.url", "s3://bucket/prefix"),
+    ])
+    .unwrap_err();
+    for scheme in ["nats", "postgres", "s3"] {
+        assert!(
+            report.contains(&format!("scheme {scheme} is not built yet")),
+            "{report}"
+        );
+    }
+    assert_eq!(report.trim().lines().count(), 3, "{report}");
+    let unknown = read(&[("store.url", "ftp://x/y")]).unwrap_err();
+    assert!(unknown.contains("scheme ftp is not known"), "{unknown}");
+    let host = read(&[("store.url", "file://data/sink")]).unwrap_err();
+    assert!(host.contains("no host"), "{host}");
+}
+
+#[test]
+fn listening_beyond_loopback_needs_a_word() {
+    let refused = read(&[("grpc.listen", "0.0.0.0:4317")]).unwrap_err();
+    assert!(
+        refused.contains("WEIR_SINK_ALLOW_PLAINTEXT=true"),
+        "{refused}"
+    );
+    assert!(read(&[("grpc.listen", "0.0.0.0:4317"), ("allow_plaintext", "true")]).is_ok());
+    assert!(read(&[("grpc.listen", "[::1]:4317")]).is_ok());
+}

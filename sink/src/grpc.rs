@@ -1,0 +1,143 @@
+//! The gRPC port: delivery, health and reflection.
+//!
+//! Generated types come in here and stop at `ingest`. A connection is kept alive by pings, so
+//! that an agent that vanished does not hold its stream; what one message may make the sink hold
+//! is [`MAX_MESSAGE_BYTES`].
+
+mod delivery;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_types::{ErrorDetails, StatusExt as _};
+use weir_proto::FILE_DESCRIPTOR_SET;
+use weir_proto::limits::MAX_MESSAGE_BYTES;
+use weir_proto::v1::delivery_service_server::{DeliveryServiceServer, SERVICE_NAME};
+
+use crate::ingest::{Fault, Ingest};
+use crate::model::DEFAULT_TENANT;
+
+use delivery::Delivery;
+
+/// Pings go out this often, and are answered within [`PING_TIMEOUT`].
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// HTTP/2 windows: what a connection may have in flight before the sink has read it. Fewer, larger
+/// frames cost the sending side a quarter of the CPU.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+const FRAME_BYTES: u32 = 256 << 10;
+
+/// Why the port could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// The address.
+    #[error("cannot listen on {address} for gRPC: {source}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The server.
+    #[error("gRPC server failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// Reflection.
+    #[error("gRPC reflection cannot be built: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Takes the address; port 0 takes a free one.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, GrpcError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| GrpcError::Listen { address, source })
+}
+
+/// Serves until `token`, then ends every call with what is durable acknowledged, and returns when
+/// all connections are closed.
+pub async fn serve(
+    listener: TcpListener,
+    ingest: Ingest,
+    token: CancellationToken,
+) -> Result<(), GrpcError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let serving = [SERVICE_NAME, ""];
+    for service in serving {
+        reporter
+            .set_service_status(service, ServingStatus::Serving)
+            .await;
+    }
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let calls = TaskTracker::new();
+    let delivery = Delivery::new(
+        ingest,
+        Arc::from(DEFAULT_TENANT),
+        calls.clone(),
+        token.clone(),
+    );
+    let delivery = DeliveryServiceServer::new(delivery)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let incoming = TcpListenerStream::new(listener).map(|stream| {
+        stream.inspect(|stream| {
+            // Acknowledgements are small and waited for.
+            let _ = stream.set_nodelay(true);
+        })
+    });
+    let draining = {
+        let (token, calls) = (token.clone(), calls.clone());
+        async move {
+            token.cancelled().await;
+            for service in serving {
+                reporter
+                    .set_service_status(service, ServingStatus::NotServing)
+                    .await;
+            }
+            // The calls end by themselves, each with its own last acknowledgement; only then are
+            // the connections closed.
+            calls.close();
+            calls.wait().await;
+        }
+    };
+    Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
+        .add_service(delivery)
+        .add_service(health)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(incoming, draining)
+        .await?;
+    Ok(())
+}
+
+/// A fault as the agent sees it: code by the one table, and how long to wait where waiting helps.
+fn status_of(fault: &Fault) -> Status {
+    let code = fault.kind().code();
+    match fault.retry_after() {
+        Some(delay) => Status::with_error_details(
+            code,
+            fault.to_string(),
+            ErrorDetails::with_retry_info(Some(delay)),
+        ),
+        None => Status::new(code, fault.to_string()),
+    }
+}

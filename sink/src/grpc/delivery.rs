@@ -1,0 +1,230 @@
+//! One call of Deliver: reads requests, lets [`Session`] take them, sends what it says.
+//!
+//! The call runs in a task of its own: tonic drops a handler's future when the client goes away,
+//! and what was appended must be settled all the same. Requests are read while former ones wait
+//! for their commit, as far as the window allows.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
+use weir_proto::v1;
+use weir_proto::v1::deliver_response::Response as Answer;
+use weir_proto::v1::delivery_service_server::DeliveryService;
+
+use super::status_of;
+use crate::ingest::{Fault, Ingest, Session};
+
+/// How long a new call may stay silent.
+const HELLO_TIME: Duration = Duration::from_secs(15);
+
+/// How long a call that ends may take to hand over its last answers.
+const GOODBYE_TIME: Duration = Duration::from_secs(10);
+
+/// Answers that wait for the client to read; requests are not read beyond it.
+const MAX_ANSWERS: usize = 16;
+
+/// The service.
+pub(super) struct Delivery {
+    ingest: Ingest,
+    tenant: Arc<str>,
+    calls: TaskTracker,
+    draining: CancellationToken,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        ingest: Ingest,
+        tenant: Arc<str>,
+        calls: TaskTracker,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            ingest,
+            tenant,
+            calls,
+            draining,
+        }
+    }
+}
+
+type Sender = mpsc::Sender<Result<v1::DeliverResponse, Status>>;
+
+#[tonic::async_trait]
+impl DeliveryService for Delivery {
+    type DeliverStream = ReceiverStream<Result<v1::DeliverResponse, Status>>;
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<v1::DeliverRequest>>,
+    ) -> Result<Response<Self::DeliverStream>, Status> {
+        if self.draining.is_cancelled() {
+            return Err(status_of(&Fault::Draining));
+        }
+        let peer = request.remote_addr();
+        let span = tracing::info_span!("deliver", peer = peer.map(tracing::field::display));
+        let (sender, receiver) = mpsc::channel(1);
+        let call = Call {
+            ingest: self.ingest.clone(),
+            tenant: Arc::clone(&self.tenant),
+            draining: self.draining.clone(),
+            requests: request.into_inner(),
+            sender,
+        };
+        self.calls.spawn(call.run().instrument(span));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+struct Call {
+    ingest: Ingest,
+    tenant: Arc<str>,
+    draining: CancellationToken,
+    requests: Streaming<v1::DeliverRequest>,
+    sender: Sender,
+}
+
+/// How a call goes on, or ended.
+enum End {
+    /// Nobody reads the answers any more.
+    ClientGone,
+    /// The agent ended its side, or closed the stream.
+    Done,
+    /// The sink ends it.
+    Fault(Fault),
+    /// A message could not be read: too large, or not one of ours.
+    Status(Status),
+}
+
+impl Call {
+    async fn run(mut self) {
+        let end = match self.begin().await {
+            Ok(session) => self.deliver(session).await,
+            Err(end) => end,
+        };
+        let status = match end {
+            End::ClientGone | End::Done => return,
+            End::Status(status) => status,
+            End::Fault(fault) => {
+                self.ingest.metrics().ended(fault.kind().name());
+                match fault {
+                    // Said once by whoever stops, took over or watches the journal.
+                    Fault::Draining | Fault::Displaced | Fault::Overloaded(_) => {
+                        tracing::debug!(reason = %fault, "call ended");
+                    }
+                    _ => tracing::warn!(reason = %fault, "call ended"),
+                }
+                status_of(&fault)
+            }
+        };
+        // Where nobody reads it, there is nobody to tell.
+        let _ = timeout(GOODBYE_TIME, self.sender.send(Err(status))).await;
+    }
+
+    /// Hello and Welcome.
+    async fn begin(&mut self) -> Result<Session, End> {
+        let first = tokio::select! {
+            first = timeout(HELLO_TIME, self.requests.message()) => first,
+            () = self.draining.cancelled() => return Err(End::Fault(Fault::Draining)),
+        };
+        let invalid = |text: &str| End::Fault(Fault::Invalid(text.into()));
+        let request = match first {
+            Err(_) => return Err(invalid("no hello came in time")),
+            Ok(Err(status)) => return Err(End::Status(status)),
+            Ok(Ok(None)) => return Err(End::ClientGone),
+            Ok(Ok(Some(request))) => request,
+        };
+        let hello = request
+            .hello
+            .ok_or_else(|| invalid("the first request must carry hello"))?;
+        if !request.records.is_empty() {
+            return Err(invalid("records may follow only after welcome"));
+        }
+        let (session, welcome) = self
+            .ingest
+            .open(&self.tenant, &hello)
+            .await
+            .map_err(End::Fault)?;
+        tracing::debug!(
+            agent = hello.agent,
+            software = hello.software,
+            durable_through = welcome.durable_through,
+            "stream opened"
+        );
+        let sent = self
+            .sender
+            .send(Ok(response(Answer::Welcome(welcome))))
+            .await;
+        sent.map_err(|_| End::ClientGone)?;
+        Ok(session)
+    }
+
+    async fn deliver(&mut self, mut session: Session) -> End {
+        let mut progress = self.ingest.progress();
+        let mut answers: VecDeque<Answer> = VecDeque::new();
+        let mut ending: Option<End> = None;
+        loop {
+            let stopped = {
+                let now = progress.borrow_and_update();
+                if let Some(ack) = session.settle(now.durable_through) {
+                    answers.push_back(Answer::Ack(ack));
+                }
+                now.poisoned
+                    .clone()
+                    .map(|reason| Fault::JournalFailed(reason.to_string()))
+                    .or(now.closed.then_some(Fault::Draining))
+            };
+            if let Some(fault) = stopped.filter(|_| session.is_pending()) {
+                return End::Fault(fault);
+            }
+            if ending.is_some() && !session.is_pending() && answers.is_empty() {
+                return ending.unwrap_or(End::Done);
+            }
+            let open = ending.is_none();
+            let reads = open && answers.len() < MAX_ANSWERS && session.has_room();
+            tokio::select! {
+                permit = self.sender.reserve(), if !answers.is_empty() => match permit {
+                    Ok(permit) => permit.send(Ok(response(
+                        answers.pop_front().expect("the branch asks for an answer that waits"),
+                    ))),
+                    Err(_) => return End::ClientGone,
+                },
+                changed = progress.changed(), if session.is_pending() => {
+                    if changed.is_err() {
+                        return End::Fault(Fault::Draining);
+                    }
+                }
+                () = self.draining.cancelled(), if open => ending = Some(End::Fault(Fault::Draining)),
+                () = session.displaced().cancelled(), if open => {
+                    ending = Some(End::Fault(Fault::Displaced));
+                }
+                () = tokio::time::sleep(GOODBYE_TIME), if !open => return End::ClientGone,
+                message = self.requests.message(), if reads => match message {
+                    Ok(Some(request)) => {
+                        let taken = session.take(request).await;
+                        answers.extend(taken.refused.into_iter().map(Answer::Refused));
+                        ending = match taken.fault {
+                            Some(fault) => Some(End::Fault(fault)),
+                            None => taken.closed.then_some(End::Done),
+                        };
+                    }
+                    Ok(None) => ending = Some(End::Done),
+                    Err(status) => ending = Some(End::Status(status)),
+                },
+            }
+        }
+    }
+}
+
+fn response(answer: Answer) -> v1::DeliverResponse {
+    v1::DeliverResponse {
+        response: Some(answer),
+    }
+}

@@ -1,0 +1,146 @@
+//! `POST /v1/sql`: one statement over the caller's snapshot.
+//!
+//! | `Accept` | answer |
+//! |---|---|
+//! | `application/json`, `*/*` or none | `{"columns":[{"name","type"}],"rows":[[...]],"truncated":false}` |
+//! | `text/csv` | RFC 4180 with a header line |
+//! | `application/vnd.apache.arrow.stream` | an Arrow IPC stream |
+//!
+//! Rows beyond `query.max_rows` are cut; the JSON and the header `x-weir-truncated: true` say so.
+//! More statements at a time than `query.concurrency` are turned away with 429.
+//!
+//! | kind | status |
+//! |---|---|
+//! | `bad_sql`, `invalid` | 400 |
+//! | `forbidden` | 403 |
+//! | `not_acceptable` | 406 |
+//! | `too_large`, `memory` | 422 |
+//! | `busy` | 429 |
+//! | `internal` | 500 |
+//! | `unimplemented` (built without `sql`) | 501 |
+//! | `timeout` | 504 |
+
+#[cfg(feature = "sql")]
+mod engine;
+#[cfg(not(feature = "sql"))]
+mod without;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use weir_process::http::{Request, Response, respond};
+
+use super::{Books, Refusal};
+use crate::config::QueryConfig;
+use crate::model::{DEFAULT_TENANT, Kind};
+
+#[cfg(feature = "sql")]
+use engine::Runner;
+#[cfg(not(feature = "sql"))]
+use without::Runner;
+
+/// Says that rows were cut.
+const TRUNCATED: &str = "x-weir-truncated";
+
+/// Runs statements, a bounded number at a time.
+pub struct Sql {
+    runner: Runner,
+    turns: Arc<Semaphore>,
+}
+
+/// In which form an answer is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Csv,
+    Arrow,
+}
+
+/// An encoded answer.
+struct Encoded {
+    bytes: Vec<u8>,
+    truncated: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    query: String,
+}
+
+impl Sql {
+    /// Fails only when threads cannot be started.
+    pub fn new(books: Books, config: &QueryConfig) -> std::io::Result<Self> {
+        let turns = usize::try_from(config.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
+        Ok(Self {
+            runner: Runner::new(books, config)?,
+            turns: Arc::new(Semaphore::new(turns.min(Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    pub(super) async fn answer(&self, request: &Request) -> Result<Response, Refusal> {
+        let form = Form::wanted(request.headers())?;
+        let question: Question = serde_json::from_slice(request.body()).map_err(|error| {
+            let text = format!("the body must be {{\"query\": \"...\"}}: {error}");
+            Refusal::of(Kind::Invalid, text)
+        })?;
+        let Ok(_turn) = self.turns.try_acquire() else {
+            return Err(busy());
+        };
+        let encoded = self
+            .runner
+            .run(DEFAULT_TENANT, &question.query, form)
+            .await?;
+        let mut response = respond(StatusCode::OK, form.media_type(), encoded.bytes);
+        if encoded.truncated {
+            let headers = response.headers_mut();
+            headers.insert(TRUNCATED, HeaderValue::from_static("true"));
+        }
+        Ok(response)
+    }
+}
+
+impl Form {
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => super::JSON,
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+
+    /// The first acceptable form in the order the client wrote them; weights are not looked at.
+    fn wanted(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let Some(accept) = headers.get(header::ACCEPT) else {
+            return Ok(Self::Json);
+        };
+        let accept = accept.to_str().unwrap_or("");
+        for part in accept.split(',') {
+            match part.split(';').next().unwrap_or("").trim() {
+                "" | "*/*" | "application/*" | super::JSON => return Ok(Self::Json),
+                "text/csv" | "text/*" => return Ok(Self::Csv),
+                "application/vnd.apache.arrow.stream" => return Ok(Self::Arrow),
+                _ => {}
+            }
+        }
+        Err(Refusal {
+            status: StatusCode::NOT_ACCEPTABLE,
+            kind: "not_acceptable",
+            message: "accept application/json, text/csv or application/vnd.apache.arrow.stream"
+                .into(),
+            header: None,
+        })
+    }
+}
+
+fn busy() -> Refusal {
+    Refusal {
+        header: Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+        ..Refusal::of(
+            Kind::Busy,
+            "too many statements at a time: try again, or raise query.concurrency",
+        )
+    }
+}

@@ -1,0 +1,147 @@
+//! From the sink's parts to what a statement may see, and back to bytes.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use weir_query::{DataFile, Engine, ErrorKind, Limits, QueryError, Tables, View};
+
+use super::{Encoded, Form};
+use crate::config::QueryConfig;
+use crate::http::{Books, Refusal};
+use crate::ledger::Line;
+use crate::model::Kind;
+use crate::writer::columns;
+
+pub(super) struct Runner {
+    engine: Engine,
+    books: Books,
+}
+
+impl Runner {
+    pub(super) fn new(books: Books, config: &QueryConfig) -> std::io::Result<Self> {
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let engine = Engine::new(Limits {
+            max_rows: size(config.max_rows),
+            timeout: config.timeout,
+            memory_bytes: size(config.memory_bytes),
+            threads: if config.threads == 0 {
+                cores
+            } else {
+                size(config.threads)
+            },
+        })?;
+        Ok(Self { engine, books })
+    }
+
+    pub(super) async fn run(
+        &self,
+        tenant: &str,
+        query: &str,
+        form: Form,
+    ) -> Result<Encoded, Refusal> {
+        let tables = self.tables(tenant).await?;
+        let answer = self.engine.run(query, tables).await.map_err(refusal)?;
+        // A large answer takes a while to write out: not on a thread that serves connections.
+        let encoded = tokio::task::spawn_blocking(move || {
+            let bytes = match form {
+                Form::Json => answer.to_json(),
+                Form::Csv => answer.to_csv(),
+                Form::Arrow => answer.to_arrow_ipc(),
+            };
+            bytes.map(|bytes| Encoded {
+                bytes,
+                truncated: answer.truncated,
+            })
+        });
+        encoded.await.map_err(|_| internal())?.map_err(refusal)
+    }
+
+    /// One snapshot: files, fresh rows and latest values of the same moment.
+    async fn tables(&self, tenant: &str) -> Result<Tables, Refusal> {
+        let (fold, owned) = (self.books.fold.clone(), tenant.to_owned());
+        let view = tokio::task::spawn_blocking(move || fold.view(&owned));
+        let view = view.await.map_err(|_| internal())?;
+        let streams = streams(self.books.lines(), tenant);
+        Ok(Tables {
+            store: self.books.store.objects(),
+            samples_schema: columns::schema(),
+            files: view
+                .files
+                .iter()
+                .map(|file| DataFile {
+                    path: file.path.clone(),
+                    bytes: file.bytes,
+                    rows: file.rows,
+                    min_ns: file.min_ns,
+                    max_ns: file.max_ns,
+                })
+                .collect(),
+            fresh: view.fresh.clone(),
+            views: vec![
+                View {
+                    name: "latest".into(),
+                    schema: columns::latest_schema(),
+                    batches: vec![view.latest.clone()],
+                },
+                View {
+                    name: "streams".into(),
+                    schema: streams.schema(),
+                    batches: vec![streams],
+                },
+            ],
+        })
+    }
+}
+
+/// The ledger of one tenant as a table.
+fn streams(mut lines: Vec<Line>, tenant: &str) -> RecordBatch {
+    lines.retain(|line| line.tenant == tenant);
+    let text = |get: fn(&Line) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(lines.iter().map(get)))
+    };
+    let count = |get: fn(&Line) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(lines.iter().map(get)))
+    };
+    let unexplained = lines.iter().map(|line| line.unexplained);
+    let closed: Vec<bool> = lines.iter().map(|line| line.closed).collect();
+    let columns: [(&str, ArrayRef); 11] = [
+        ("agent", text(|line| &line.agent)),
+        ("stream_id", text(|line| &line.stream_id)),
+        ("produced", count(|line| line.produced)),
+        ("stored", count(|line| line.stored)),
+        ("spooled", count(|line| line.spooled)),
+        ("dropped", count(Line::dropped_total)),
+        (
+            "unexplained",
+            Arc::new(Int64Array::from_iter_values(unexplained)),
+        ),
+        ("pending_fold", count(|line| line.pending_fold)),
+        ("durable_through", count(|line| line.durable_through)),
+        ("missed_ticks", count(|line| line.missed_ticks)),
+        ("closed", Arc::new(BooleanArray::from(closed))),
+    ];
+    RecordBatch::try_from_iter(columns).expect("every column has one value per line")
+}
+
+fn refusal(error: QueryError) -> Refusal {
+    let (kind, name) = match error.kind() {
+        ErrorKind::BadSql => (Kind::Invalid, "bad_sql"),
+        ErrorKind::Forbidden => (Kind::Forbidden, "forbidden"),
+        ErrorKind::TooLarge => (Kind::TooLarge, "too_large"),
+        ErrorKind::Memory => (Kind::TooLarge, "memory"),
+        ErrorKind::Timeout => (Kind::Timeout, "timeout"),
+        ErrorKind::Internal => (Kind::Internal, "internal"),
+    };
+    Refusal {
+        kind: name,
+        ..Refusal::of(kind, error.to_string())
+    }
+}
+
+fn internal() -> Refusal {
+    Refusal::of(
+        Kind::Internal,
+        "the statement could not be run; the log says more",
+    )
+}

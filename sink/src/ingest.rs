@@ -1,0 +1,290 @@
+//! From requests to journaled records: who may send, what is accepted, when it is acknowledged.
+//!
+//! In: a Hello, then requests of one call. Out: envelopes in the journal, in the order in which
+//! they were accepted, each handed on to the fold; and acknowledgements for what is durable.
+//!
+//! Promises:
+//!
+//! * everything is validated before it is appended, nothing is acknowledged before it is durable;
+//! * a record is accepted exactly when it is the next one of its stream; older ones are
+//!   acknowledged again and not stored, a gap is refused with the expected sequence;
+//! * one connection owns a stream: a new Hello displaces the former owner and waits until what
+//!   that one appended is durable, so that Welcome never speaks of anything that could be lost;
+//! * memory is bounded per connection by the window, and by the number of connections.
+//!
+//! State is kept by (tenant, stream) and rebuilt at start from the catalog and the journal behind
+//! the catalog's position; only headers in the clear are read for that.
+
+mod check;
+mod fault;
+mod gate;
+mod mark;
+mod restore;
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use weir_journal::{Journal, Progress};
+use weir_process::clock::Clock;
+use weir_proto::{limits, v1};
+
+use crate::fold::Arrival;
+use crate::metrics::IngestMetrics;
+use crate::model::{StreamId, StreamKey};
+
+pub use fault::{Fault, Refusal, refused_code_name};
+pub use gate::Gate;
+pub use mark::{Mark, REASONS};
+pub use restore::RestoreError;
+pub use session::{Session, Taken};
+
+use stream::Stream;
+
+/// How long a Hello waits for the former owner of its stream.
+const HANDOVER: Duration = Duration::from_secs(20);
+
+/// Longest name of an agent, in characters.
+const MAX_AGENT_CHARS: usize = 256;
+
+/// What bounds ingest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestConfig {
+    /// Payload bytes an agent may have unacknowledged.
+    pub window_bytes: u64,
+    /// Calls of Deliver at one time.
+    pub max_connections: usize,
+    /// Streams remembered, closed ones included.
+    pub max_streams: usize,
+    /// Journal bytes from which nothing more is accepted.
+    pub high_water_bytes: u64,
+}
+
+/// Where accepted records go on to. Must not block: the call is on the way to an acknowledgement.
+pub type Offer = Arc<dyn Fn(Arrival) + Send + Sync>;
+
+/// The front half of the sink. Clones share it.
+#[derive(Clone)]
+pub struct Ingest {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    journal: Journal,
+    gate: Gate,
+    offer: Offer,
+    clock: Arc<dyn Clock>,
+    config: IngestConfig,
+    metrics: IngestMetrics,
+    streams: Mutex<HashMap<StreamKey, Arc<Slot>>>,
+    connections: Arc<Semaphore>,
+}
+
+/// One stream and who owns it.
+struct Slot {
+    key: StreamKey,
+    /// Held by the owner for as long as it may append.
+    lane: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled when a newer Hello wants the lane.
+    claim: Mutex<CancellationToken>,
+    stream: Mutex<Stream>,
+    seen: Mutex<Seen>,
+}
+
+/// What was last heard of a stream.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// The agent's name.
+    pub agent: String,
+    /// The agent's last report, and the sink's wall clock when it came.
+    pub report: Option<(v1::Report, i64)>,
+    /// The sink's wall clock less the agent's, ns.
+    pub clock_offset_ns: i64,
+}
+
+/// One stream, for the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamView {
+    /// Which.
+    pub key: StreamKey,
+    /// Where it stands, durably.
+    pub durable: Mark,
+    /// Nothing follows.
+    pub closed: bool,
+    /// What was last heard of it.
+    pub seen: Seen,
+}
+
+impl Slot {
+    fn new(key: StreamKey) -> Self {
+        Self {
+            key,
+            lane: Arc::default(),
+            claim: Mutex::default(),
+            stream: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    fn stream(&self) -> MutexGuard<'_, Stream> {
+        hold(&self.stream)
+    }
+}
+
+/// A panic in one connection leaves every one of these whole: each is changed by a single statement
+/// or by a method that cannot panic half way.
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ingest {
+    /// An ingest that knows no stream yet; see [`Ingest::restore`].
+    pub fn new(
+        journal: Journal,
+        offer: Offer,
+        clock: Arc<dyn Clock>,
+        config: IngestConfig,
+        metrics: IngestMetrics,
+    ) -> Self {
+        let gate = Gate::new(journal.clone(), config.high_water_bytes);
+        Self {
+            inner: Arc::new(Inner {
+                journal,
+                gate,
+                offer,
+                clock,
+                config,
+                metrics,
+                streams: Mutex::default(),
+                connections: Arc::new(Semaphore::new(config.max_connections)),
+            }),
+        }
+    }
+
+    /// Whether anything can be accepted now.
+    pub fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+
+    /// How far the journal is durable.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.inner.journal.progress()
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &IngestMetrics {
+        &self.inner.metrics
+    }
+
+    /// Takes over a stream for one call. Waits for its former owner.
+    pub async fn open(
+        &self,
+        tenant: &str,
+        hello: &v1::Hello,
+    ) -> Result<(Session, v1::Welcome), Fault> {
+        let id = check_hello(hello)?;
+        self.inner.gate.check()?;
+        let permit = Arc::clone(&self.inner.connections)
+            .try_acquire_owned()
+            .map_err(|_| Fault::Overloaded("too many connections".into()))?;
+        let slot = self.slot(StreamKey::new(tenant, id))?;
+        let displaced = CancellationToken::new();
+        std::mem::replace(&mut *hold(&slot.claim), displaced.clone()).cancel();
+        let lane = tokio::select! {
+            lane = Arc::clone(&slot.lane).lock_owned() => lane,
+            () = displaced.cancelled() => return Err(Fault::Displaced),
+            () = tokio::time::sleep(HANDOVER) => {
+                return Err(Fault::Overloaded("the former connection of this stream has not ended".into()));
+            }
+        };
+        let now_ns = self.inner.clock.wall_ns();
+        let clock_offset_ns = hello
+            .clock
+            .as_ref()
+            .map_or(0, |clock| now_ns.saturating_sub(clock.wall_ns));
+        {
+            let mut seen = hold(&slot.seen);
+            seen.agent.clone_from(&hello.agent);
+            seen.clock_offset_ns = clock_offset_ns;
+        }
+        let session = Session::new(self.clone(), slot, displaced, (lane, permit));
+        let welcome = session.welcome().await?;
+        Ok((session, welcome))
+    }
+
+    fn slot(&self, key: StreamKey) -> Result<Arc<Slot>, Fault> {
+        let mut streams = hold(&self.inner.streams);
+        if let Some(slot) = streams.get(&key) {
+            return Ok(Arc::clone(slot));
+        }
+        if streams.len() >= self.inner.config.max_streams {
+            return Err(Fault::Overloaded(
+                "too many streams: raise streams.max".into(),
+            ));
+        }
+        let slot = Arc::new(Slot::new(key.clone()));
+        streams.insert(key, Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    /// Forgets a stream of which nothing was ever accepted, unless somebody else waits for it.
+    fn forget_blank(&self, slot: &Arc<Slot>) {
+        let mut streams = hold(&self.inner.streams);
+        // The map's and the caller's: handles are only given out under the map's lock.
+        if Arc::strong_count(slot) == 2 && slot.stream().is_blank() {
+            streams.remove(&slot.key);
+        }
+    }
+
+    /// Every stream as it stands, durably.
+    pub fn streams(&self) -> Vec<StreamView> {
+        let slots: Vec<Arc<Slot>> = hold(&self.inner.streams).values().cloned().collect();
+        let durable_through = self.inner.journal.progress().borrow().durable_through;
+        slots
+            .iter()
+            .map(|slot| {
+                let mut stream = slot.stream();
+                stream.settle(durable_through);
+                let (durable, closed) = (stream.durable(), stream.is_closed());
+                drop(stream);
+                StreamView {
+                    key: slot.key.clone(),
+                    durable,
+                    closed,
+                    seen: hold(&slot.seen).clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// Calls of Deliver that run now.
+    pub fn connections(&self) -> usize {
+        self.inner.config.max_connections - self.inner.connections.available_permits()
+    }
+}
+
+/// What a Hello must be before anything is looked up by it.
+fn check_hello(hello: &v1::Hello) -> Result<StreamId, Fault> {
+    let (min, max) = (hello.protocol_min, hello.protocol_max);
+    if !(min..=max).contains(&limits::PROTOCOL_VERSION) {
+        return Err(Fault::Protocol { min, max });
+    }
+    let id = StreamId::from_slice(&hello.stream_id)
+        .ok_or_else(|| Fault::Invalid("stream_id is not 16 bytes".into()))?;
+    if !hello.boot_id.is_empty() && hello.boot_id.len() != limits::ID_BYTES {
+        return Err(Fault::Invalid("boot_id is not 16 bytes".into()));
+    }
+    let chars = hello.agent.chars().count();
+    if chars == 0 || chars > MAX_AGENT_CHARS || hello.agent.chars().any(char::is_control) {
+        return Err(Fault::Invalid(format!(
+            "agent must be 1 to {MAX_AGENT_CHARS} printable characters"
+        )));
+    }
+    Ok(id)
+}

@@ -1,0 +1,116 @@
+//! What ingest knows after a restart: the catalog at its position, then every record behind it.
+//!
+//! Reads headers in the clear and definitions only; nothing is decompressed, so that a sink with a
+//! full journal is ready within seconds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use weir_journal::{Item, Journal, ReadError};
+use weir_proto::v1;
+
+use super::check::table_of;
+use super::mark::{Mark, REASONS};
+use super::stream::Stream;
+use super::{Ingest, Seen, Slot, hold};
+use crate::catalog::{Catalog, CatalogError, StreamLedger};
+use crate::envelope::{self, Envelope};
+use crate::model::{StreamKey, drop_reason_name};
+
+/// Why the state could not be rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// From the catalog.
+    #[error("cannot read the streams: {0}")]
+    Catalog(#[from] CatalogError),
+    /// From the journal.
+    #[error("cannot read the journal: {0}")]
+    Journal(#[from] ReadError),
+}
+
+impl Ingest {
+    /// Rebuilds the state of every stream as it was at the journal's end. `position` is the last
+    /// number the catalog covers.
+    pub async fn restore(&self, catalog: &Catalog, position: u64) -> Result<(), RestoreError> {
+        for ledger in catalog.streams().await? {
+            let key = StreamKey {
+                tenant: Arc::clone(&ledger.tenant),
+                id: ledger.stream_id,
+            };
+            let series = if ledger.closed {
+                HashMap::new()
+            } else {
+                table_of(&catalog.series_of(&key).await?).collect()
+            };
+            let slot = Slot::new(key.clone());
+            *hold(&slot.stream) = Stream::restored(mark_of(&ledger), ledger.closed, series);
+            *hold(&slot.seen) = Seen {
+                agent: ledger.agent.to_string(),
+                report: ledger.report.map(|report| (report, ledger.report_at_ns)),
+                clock_offset_ns: ledger.clock_offset_ns,
+            };
+            hold(&self.inner.streams).insert(key, Arc::new(slot));
+        }
+        let scanned = self.scan(&self.inner.journal, position)?;
+        let streams = hold(&self.inner.streams).len();
+        tracing::info!(streams, scanned, position, "streams restored");
+        Ok(())
+    }
+
+    /// Applies every record behind `position`; answers how many there were.
+    fn scan(&self, journal: &Journal, position: u64) -> Result<u64, ReadError> {
+        let mut reader = journal.reader(position + 1);
+        let mut scanned = 0;
+        while let Some(item) = reader.next()? {
+            let Item::Record { number, kind, body } = item else {
+                continue;
+            };
+            scanned += 1;
+            if kind != envelope::KIND {
+                tracing::warn!(number, kind, "journal record of an unknown kind");
+                continue;
+            }
+            if let Err(error) = self.replay(body) {
+                // The fold sets it aside and counts it.
+                tracing::warn!(number, error, "journal record cannot be read");
+            }
+        }
+        Ok(scanned)
+    }
+
+    fn replay(&self, body: bytes::Bytes) -> Result<(), String> {
+        let envelope = Envelope::parse(body).map_err(|e| e.to_string())?;
+        let key = envelope.stream().ok_or("stream_id is not 16 bytes")?;
+        let record = envelope.parse_record().map_err(|e| e.to_string())?;
+        let record = record.ok_or("empty record")?;
+        let mut streams = hold(&self.inner.streams);
+        let slot = streams
+            .entry(key.clone())
+            .or_insert_with(|| Arc::new(Slot::new(key)));
+        slot.stream().replay(&record);
+        let mut seen = hold(&slot.seen);
+        seen.agent = envelope.agent;
+        seen.clock_offset_ns = envelope.clock_offset_ns;
+        if let Some(report) = envelope.report {
+            seen.report = Some((report, envelope.received_ns));
+        }
+        Ok(())
+    }
+}
+
+fn mark_of(ledger: &StreamLedger) -> Mark {
+    let mut dropped = [0; REASONS];
+    for (number, count) in dropped.iter_mut().enumerate() {
+        let reason = i32::try_from(number)
+            .ok()
+            .and_then(|n| v1::DropReason::try_from(n).ok());
+        let name = drop_reason_name(reason.unwrap_or_default());
+        *count = ledger.dropped.get(name).copied().unwrap_or(0);
+    }
+    Mark {
+        sequence: ledger.watermark,
+        readings_through: ledger.readings_through,
+        crc: ledger.last_crc,
+        dropped,
+    }
+}

@@ -1,0 +1,324 @@
+//! One owner of one stream: takes requests one after the other, appends what is accepted, and
+//! says what may be acknowledged. Does not wait for commits; whoever drives it does.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
+use tokio_util::sync::CancellationToken;
+use weir_journal::AppendError;
+use weir_proto::{limits, v1};
+
+use super::check::{Readable, Unreadable, read};
+use super::fault::{Fault, Refusal, refused_code_name};
+use super::stream::{Effect, Screened};
+use super::{Ingest, Slot, hold};
+use crate::envelope::{self, Envelope};
+use crate::fold::{Arrival, Decoded};
+
+/// How long an append waits while the journal's queue is full.
+const BUSY: Duration = Duration::from_secs(20);
+
+/// The right to append to one stream. Dropping it lets the next connection of the stream in.
+pub struct Session {
+    ingest: Ingest,
+    slot: Arc<Slot>,
+    displaced: CancellationToken,
+    _held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
+    /// Last journal number of each request that waits for its acknowledgement.
+    requests: VecDeque<u64>,
+    /// Something came again that is durable: say so once more.
+    again: bool,
+}
+
+/// What came of a request.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Batches that can never be stored.
+    pub refused: Vec<v1::Refused>,
+    /// Why the call must end; what was accepted before it still counts.
+    pub fault: Option<Fault>,
+    /// The stream is closed: the call ends well once that is durable.
+    pub closed: bool,
+}
+
+/// One record on its way.
+struct Incoming<'a> {
+    record: v1::record::Record,
+    received_ns: i64,
+    report: Option<&'a v1::Report>,
+}
+
+/// What came of one record.
+enum Outcome {
+    Appended(u64),
+    Again,
+    Nothing,
+    Refused(v1::Refused),
+}
+
+impl Session {
+    pub(super) fn new(
+        ingest: Ingest,
+        slot: Arc<Slot>,
+        displaced: CancellationToken,
+        held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
+    ) -> Self {
+        Self {
+            ingest,
+            slot,
+            displaced,
+            _held: held,
+            requests: VecDeque::new(),
+            again: false,
+        }
+    }
+
+    /// Where the stream stands, once everything a former owner appended is durable.
+    pub(super) async fn welcome(&self) -> Result<v1::Welcome, Fault> {
+        let last_pending = self.slot.stream().last_pending();
+        if let Some(number) = last_pending {
+            let through = self.ingest.inner.journal.committed(number).await?;
+            self.slot.stream().settle(through);
+        }
+        let mut stream = self.slot.stream();
+        stream.reconnected();
+        let mark = stream.durable();
+        Ok(v1::Welcome {
+            durable_through: mark.sequence,
+            durable_crc: mark.crc,
+            window_bytes: self.ingest.inner.config.window_bytes,
+            max_batch_bytes: limits::MAX_BATCH_BYTES as u64,
+            protocol: limits::PROTOCOL_VERSION,
+            readings_through: mark.readings_through,
+        })
+    }
+
+    /// Cancelled when a newer connection wants this stream.
+    pub fn displaced(&self) -> &CancellationToken {
+        &self.displaced
+    }
+
+    /// Whether the window lets another request in. One may always be outstanding.
+    pub fn has_room(&self) -> bool {
+        let bytes = self.slot.stream().pending_bytes();
+        bytes == 0 || bytes < self.ingest.inner.config.window_bytes
+    }
+
+    /// Whether something waits to become durable.
+    pub fn is_pending(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// The journal is durable through `number`: the acknowledgement to send, if any is due.
+    pub fn settle(&mut self, number: u64) -> Option<v1::Ack> {
+        let mut stream = self.slot.stream();
+        stream.settle(number);
+        let mut due = std::mem::take(&mut self.again);
+        while self.requests.pop_front_if(|last| *last <= number).is_some() {
+            due = true;
+        }
+        due.then(|| {
+            self.ingest.inner.metrics.acks.inc();
+            v1::Ack {
+                durable_through: stream.durable().sequence,
+                window_bytes: self.ingest.inner.config.window_bytes,
+            }
+        })
+    }
+
+    /// Takes one request: validates, appends and hands on every record of it that is next. Waits
+    /// only while the journal's queue is full.
+    pub async fn take(&mut self, request: v1::DeliverRequest) -> Taken {
+        let mut taken = Taken::default();
+        if request.hello.is_some() {
+            taken.fault = Some(Fault::Invalid(
+                "hello may stand on the first request only".into(),
+            ));
+            return taken;
+        }
+        self.ingest.inner.metrics.requests.inc();
+        let received_ns = self.ingest.inner.clock.wall_ns();
+        if let Some(report) = &request.report {
+            hold(&self.slot.seen).report = Some((*report, received_ns));
+        }
+        let mut last_number = None;
+        let count = request.records.len();
+        for (index, record) in request.records.into_iter().enumerate() {
+            let Some(record) = record.record else {
+                taken.fault = Some(Fault::Invalid("a record this sink does not know".into()));
+                break;
+            };
+            let last = index + 1 == count;
+            let incoming = Incoming {
+                record,
+                received_ns,
+                report: request.report.as_ref().filter(|_| last),
+            };
+            match self.take_record(incoming).await {
+                Ok(Outcome::Appended(number)) => last_number = Some(number),
+                Ok(Outcome::Again) => self.again = true,
+                Ok(Outcome::Nothing) => {}
+                Ok(Outcome::Refused(refused)) => taken.refused.push(refused),
+                Err(fault) => {
+                    taken.fault = Some(fault);
+                    break;
+                }
+            }
+        }
+        self.requests.extend(last_number);
+        taken.closed = self.slot.stream().is_closed();
+        taken
+    }
+
+    async fn take_record(&self, incoming: Incoming<'_>) -> Result<Outcome, Fault> {
+        let metrics = &self.ingest.inner.metrics;
+        let screened = self.slot.stream().screen(&incoming.record);
+        match screened.inspect_err(|fault| {
+            if matches!(fault, Fault::Gap { .. }) {
+                metrics.gaps.inc();
+            }
+        })? {
+            Screened::Wanted => {}
+            Screened::Again => {
+                metrics.duplicates.inc();
+                return Ok(Outcome::Again);
+            }
+            Screened::Discard => return Ok(Outcome::Nothing),
+        }
+        let readable = match read(&incoming.record) {
+            Ok(readable) => readable,
+            Err(Unreadable::Fault(fault)) => return Err(fault),
+            Err(Unreadable::Refused(refusal)) => return self.refuse(&incoming.record, refusal),
+        };
+        let mut readable = readable;
+        let admitted = self.slot.stream().admit(&mut readable);
+        match admitted {
+            Ok(Some(effect)) => self
+                .append(incoming, readable, effect)
+                .await
+                .map(Outcome::Appended),
+            Ok(None) => Ok(Outcome::Nothing),
+            Err(refusal) => self.refuse(&incoming.record, refusal),
+        }
+    }
+
+    /// A batch is refused and the stream goes on; anything else that does not fit ends the call.
+    fn refuse(&self, record: &v1::record::Record, refusal: Refusal) -> Result<Outcome, Fault> {
+        let v1::record::Record::Batch(batch) = record else {
+            return Err(Fault::Invalid(refusal.reason));
+        };
+        let sequence = batch.header.as_ref().map_or(0, |header| header.sequence);
+        self.slot.stream().refuse(sequence);
+        self.ingest.inner.metrics.refused(refusal.code);
+        tracing::warn!(
+            stream = %self.slot.key, sequence, code = refused_code_name(refusal.code),
+            reason = refusal.reason, "batch refused: its agent sets it aside"
+        );
+        Ok(Outcome::Refused(v1::Refused {
+            sequence,
+            code: refusal.code.into(),
+            reason: refusal.reason,
+        }))
+    }
+
+    async fn append(
+        &self,
+        incoming: Incoming<'_>,
+        readable: Readable,
+        effect: Effect,
+    ) -> Result<u64, Fault> {
+        let (record, decoded) = match readable {
+            Readable::Skip(skip) => (v1::record::Record::Skip(skip), None),
+            Readable::Batch {
+                header,
+                defined,
+                blocks,
+            } => (
+                incoming.record,
+                Some(Decoded {
+                    header,
+                    series_defined: defined,
+                    blocks,
+                }),
+            ),
+            Readable::Definitions(_) | Readable::Close => (incoming.record, None),
+        };
+        let readings = decoded.as_ref().map(|decoded| decoded.header.readings);
+        let envelope = self.envelope(record, incoming.received_ns, incoming.report.copied());
+        let bytes = envelope.record.len() as u64;
+        let number = self.journal(&envelope).await?;
+        let jump = effect.jump;
+        let jumped_first = self.slot.stream().appended(effect, number, bytes);
+        if jumped_first {
+            tracing::error!(
+                stream = %self.slot.key, readings = jump,
+                "an agent's counts do not follow each other: these readings will be unexplained"
+            );
+        }
+        if let Some(readings) = readings {
+            self.ingest.inner.metrics.batches.inc();
+            self.ingest.inner.metrics.readings.inc_by(readings);
+        }
+        (self.ingest.inner.offer)(Arrival {
+            number,
+            envelope,
+            decoded,
+        });
+        Ok(number)
+    }
+
+    fn envelope(
+        &self,
+        record: v1::record::Record,
+        received_ns: i64,
+        report: Option<v1::Report>,
+    ) -> Envelope {
+        let record = v1::Record {
+            record: Some(record),
+        };
+        let seen = hold(&self.slot.seen);
+        Envelope {
+            received_ns,
+            tenant: self.slot.key.tenant.to_string(),
+            agent: seen.agent.clone(),
+            stream_id: Bytes::copy_from_slice(&self.slot.key.id.0),
+            clock_offset_ns: seen.clock_offset_ns,
+            report,
+            record: record.encode_to_vec().into(),
+        }
+    }
+
+    /// Appends, waiting while the journal's queue is full.
+    async fn journal(&self, envelope: &Envelope) -> Result<u64, Fault> {
+        let inner = &self.ingest.inner;
+        let head = envelope.head();
+        let deadline = tokio::time::Instant::now() + BUSY;
+        let mut progress = inner.journal.progress();
+        loop {
+            inner.gate.check()?;
+            progress.mark_unchanged();
+            match inner
+                .journal
+                .try_append(envelope::KIND, &[&head, &envelope.record])
+            {
+                Err(AppendError::Busy) => {}
+                other => return Ok(other?),
+            }
+            tokio::select! {
+                _ = progress.changed() => {}
+                () = self.displaced.cancelled() => return Err(Fault::Displaced),
+                () = tokio::time::sleep_until(deadline) => return Err(AppendError::Busy.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.ingest.forget_blank(&self.slot);
+    }
+}

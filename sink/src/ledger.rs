@@ -1,0 +1,245 @@
+//! The ledger: per stream, `produced = stored + spooled + dropped + unexplained`, exact.
+//!
+//! Two views of one stream are put together: ingest's, which is ahead (journaled, durable), and
+//! the fold's, which counted rows. What lies between is `pending_fold`.
+//!
+//! | figure | from |
+//! |---|---|
+//! | `produced` | the larger of the agent's last report and the readings through the watermark |
+//! | `stored` | rows the fold took, in files or in memory, and `pending_fold` |
+//! | `pending_fold` | readings that are durable in the journal and not folded yet |
+//! | `spooled` | `produced` less the readings through the watermark |
+//! | `dropped` | closed by skips, by reason; and what the fold set aside (`fold_error`) |
+//! | `unexplained` | readings through the fold's watermark that are neither stored nor dropped |
+//!
+//! `missed_ticks` stands beside the equation: an upper bound of readings that never were.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weir_proto::v1;
+
+use crate::catalog::StreamLedger;
+use crate::ingest::{Mark, StreamView};
+use crate::model::{StreamId, drop_reason_name};
+
+#[cfg(test)]
+mod tests;
+
+/// One stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Whose it is.
+    pub tenant: String,
+    /// Who sends it.
+    pub agent: String,
+    /// 32 hex digits.
+    pub stream_id: String,
+    /// Readings the agent made durable or counted as dropped.
+    pub produced: u64,
+    /// Readings stored, `pending_fold` included.
+    pub stored: u64,
+    /// Readings the agent still holds.
+    pub spooled: u64,
+    /// Readings that will never be stored, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Positive: lost; negative: stored twice.
+    pub unexplained: i64,
+    /// The last sequence that is durable here.
+    pub durable_through: u64,
+    /// Age of the oldest reading the agent still holds, by the sink's clock; 0 when it holds none.
+    pub oldest_unacked_age_seconds: f64,
+    /// Readings that are durable in the journal and not folded yet.
+    pub pending_fold: u64,
+    /// Age of the agent's last report; nothing when there was none.
+    pub report_age_seconds: Option<f64>,
+    /// Nothing follows in this stream.
+    pub closed: bool,
+    /// Ticks of the agent's sensors that never became readings: an upper bound.
+    pub missed_ticks: u64,
+}
+
+/// Sums over lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Lines.
+    pub streams: u64,
+    /// See [`Line`].
+    pub produced: u64,
+    /// See [`Line`].
+    pub stored: u64,
+    /// See [`Line`].
+    pub spooled: u64,
+    /// Over all reasons.
+    pub dropped: u64,
+    /// Signed sum.
+    pub unexplained: i64,
+    /// Lines where it is not zero: two errors must not hide each other.
+    pub unexplained_streams: u64,
+    /// See [`Line`].
+    pub pending_fold: u64,
+}
+
+/// What `GET /v1/ledger` answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// One object per stream.
+    pub streams: Vec<Line>,
+    /// Their sums.
+    pub totals: Totals,
+    /// Rows counted in the files, where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Vec<Audit>>,
+}
+
+/// Rows of one tenant, counted from both ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Whose rows.
+    pub tenant: String,
+    /// What the streams say was written to files.
+    pub stored: u64,
+    /// What the files hold.
+    pub in_files: u64,
+    /// What retention removed.
+    pub expired: u64,
+    /// Rows that should be in files and are not, or are there twice.
+    pub unexplained: i64,
+    /// Files that are missing, unreadable, or hold another count than the catalog says.
+    pub faults: Vec<String>,
+}
+
+impl Line {
+    /// Over all reasons.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped
+            .values()
+            .fold(0, |sum, n| sum.saturating_add(*n))
+    }
+}
+
+impl Ledger {
+    /// Lines and their sums.
+    pub fn new(streams: Vec<Line>) -> Self {
+        let mut totals = Totals::default();
+        for line in &streams {
+            totals.streams += 1;
+            totals.produced += line.produced;
+            totals.stored += line.stored;
+            totals.spooled += line.spooled;
+            totals.dropped += line.dropped_total();
+            totals.unexplained = totals.unexplained.saturating_add(line.unexplained);
+            totals.unexplained_streams += u64::from(line.unexplained != 0);
+            totals.pending_fold += line.pending_fold;
+        }
+        Self {
+            streams,
+            totals,
+            audit: None,
+        }
+    }
+}
+
+/// Puts both views together. `folded` must have been taken before `streams`, so that ingest is
+/// the one that is ahead.
+pub fn lines(folded: Vec<StreamLedger>, streams: &[StreamView], now_ns: i64) -> Vec<Line> {
+    let mut folded: BTreeMap<(String, StreamId), StreamLedger> = folded
+        .into_iter()
+        .map(|ledger| ((ledger.tenant.to_string(), ledger.stream_id), ledger))
+        .collect();
+    let mut lines: Vec<Line> = streams
+        .iter()
+        .map(|view| {
+            let key = (view.key.tenant.to_string(), view.key.id);
+            line(view, folded.remove(&key), now_ns)
+        })
+        .collect();
+    lines.sort_by(|a, b| {
+        let key = |line: &Line| {
+            (
+                line.tenant.clone(),
+                line.agent.clone(),
+                line.stream_id.clone(),
+            )
+        };
+        key(a).cmp(&key(b))
+    });
+    lines
+}
+
+fn line(view: &StreamView, folded: Option<StreamLedger>, now_ns: i64) -> Line {
+    let (tenant, agent) = (view.key.tenant.to_string(), view.seen.agent.clone());
+    let folded = folded.unwrap_or_else(|| {
+        StreamLedger::new(
+            tenant.as_str().into(),
+            agent.as_str().into(),
+            view.key.id,
+            0,
+        )
+    });
+    // A record can be folded a moment before ingest notes its own append.
+    let ingest_is_behind = folded.watermark > view.durable.sequence;
+    let mut dropped = folded.dropped.clone();
+    if !ingest_is_behind {
+        for (name, count) in dropped_by_name(&view.durable) {
+            dropped.insert(name.to_owned(), count);
+        }
+    }
+    dropped.retain(|_, count| *count > 0);
+    let total = |dropped: &BTreeMap<String, u64>| dropped.values().sum::<u64>();
+    let through = if ingest_is_behind {
+        folded.readings_through
+    } else {
+        view.durable.readings_through
+    };
+    let newly_dropped = total(&dropped).saturating_sub(folded.dropped_total());
+    let pending_fold = through
+        .saturating_sub(folded.readings_through)
+        .saturating_sub(newly_dropped);
+    let report = view.seen.report;
+    let reported = report.map_or(0, |(report, _)| report.produced);
+    let produced = reported.max(through);
+    let spooled = produced - through;
+    Line {
+        tenant,
+        agent,
+        stream_id: view.key.id.to_string(),
+        produced,
+        stored: folded.stored + pending_fold,
+        spooled,
+        dropped,
+        unexplained: folded.unexplained(),
+        durable_through: view.durable.sequence.max(folded.watermark),
+        oldest_unacked_age_seconds: match report {
+            Some((report, _)) if spooled > 0 => unacked_age(&report, view, now_ns),
+            _ => 0.0,
+        },
+        pending_fold,
+        report_age_seconds: report.map(|(_, at_ns)| seconds(now_ns.saturating_sub(at_ns))),
+        closed: view.closed,
+        missed_ticks: report.map_or(0, |(report, _)| report.missed_ticks),
+    }
+}
+
+fn dropped_by_name(mark: &Mark) -> impl Iterator<Item = (&'static str, u64)> {
+    mark.dropped.iter().zip(0_i32..).map(|(count, number)| {
+        let reason = v1::DropReason::try_from(number).unwrap_or_default();
+        (drop_reason_name(reason), *count)
+    })
+}
+
+/// The agent's observed time, moved to the sink's clock.
+fn unacked_age(report: &v1::Report, view: &StreamView, now_ns: i64) -> f64 {
+    if report.oldest_unacked_ns == 0 {
+        return 0.0;
+    }
+    let observed = report
+        .oldest_unacked_ns
+        .saturating_add(view.seen.clock_offset_ns);
+    seconds(now_ns.saturating_sub(observed))
+}
+
+/// To the millisecond; a clock that was set back does not make an age negative.
+fn seconds(ns: i64) -> f64 {
+    (ns.max(0) / 1_000_000) as f64 / 1000.0
+}

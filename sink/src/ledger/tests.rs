@@ -1,0 +1,107 @@
+use super::*;
+use crate::ingest::Seen;
+use crate::model::StreamKey;
+
+const ID: StreamId = StreamId([9; 16]);
+
+fn view(sequence: u64, readings_through: u64, skipped: u64) -> StreamView {
+    let mut durable = Mark {
+        sequence,
+        readings_through,
+        ..Mark::default()
+    };
+    durable.dropped[v1::DropReason::Refused as usize] = skipped;
+    StreamView {
+        key: StreamKey::new("default", ID),
+        durable,
+        closed: false,
+        seen: Seen {
+            agent: "edge".into(),
+            ..Seen::default()
+        },
+    }
+}
+
+fn folded(watermark: u64, readings_through: u64, stored: u64) -> StreamLedger {
+    StreamLedger {
+        watermark,
+        readings_through,
+        stored,
+        ..StreamLedger::new("default".into(), "edge".into(), ID, 0)
+    }
+}
+
+fn closes(line: &Line) -> bool {
+    let right = line.stored + line.spooled + line.dropped_total();
+    i128::from(line.produced) == i128::from(right) + i128::from(line.unexplained)
+}
+
+#[test]
+fn closes_while_the_fold_is_behind() {
+    // 100 folded, then a batch of 50 and a skip of 7 that are only journaled.
+    let lines = lines(vec![folded(1, 100, 100)], &[view(3, 157, 7)], 0);
+    let line = &lines[0];
+    assert_eq!(
+        (line.produced, line.stored, line.pending_fold),
+        (157, 150, 50)
+    );
+    assert_eq!(line.dropped["refused"], 7);
+    assert!(closes(line), "{line:?}");
+}
+
+#[test]
+fn closes_when_the_fold_is_a_moment_ahead() {
+    let lines = lines(vec![folded(2, 30, 30)], &[view(1, 10, 0)], 0);
+    assert_eq!(
+        (lines[0].produced, lines[0].stored, lines[0].pending_fold),
+        (30, 30, 0)
+    );
+    assert_eq!(lines[0].durable_through, 2);
+    assert!(closes(&lines[0]));
+}
+
+#[test]
+fn a_stream_that_was_never_folded_is_all_pending() {
+    let lines = lines(Vec::new(), &[view(4, 40, 0)], 0);
+    assert_eq!((lines[0].stored, lines[0].pending_fold), (40, 40));
+    assert!(closes(&lines[0]));
+}
+
+#[test]
+fn a_loss_is_unexplained_to_the_reading_and_shows_in_the_totals() {
+    let mut other = folded(1, 10, 13);
+    other.stream_id = StreamId([1; 16]);
+    let mut twice = view(1, 10, 0);
+    twice.key.id = other.stream_id;
+    let lines = lines(
+        vec![folded(3, 100, 97), other],
+        &[view(3, 100, 0), twice],
+        0,
+    );
+    let unexplained: Vec<i64> = lines.iter().map(|line| line.unexplained).collect();
+    assert_eq!(unexplained, [-3, 3]);
+    let totals = Ledger::new(lines).totals;
+    assert_eq!((totals.unexplained, totals.unexplained_streams), (0, 2));
+}
+
+#[test]
+fn what_the_agent_reports_beyond_the_watermark_is_spooled() {
+    let mut view = view(5, 50, 0);
+    view.seen.clock_offset_ns = 2_000_000_000;
+    let report = v1::Report {
+        produced: 80,
+        spooled: 30,
+        oldest_unacked_ns: 10_000_000_000,
+        missed_ticks: 4,
+        ..Default::default()
+    };
+    view.seen.report = Some((report, 17_000_000_000));
+    let line = lines(vec![folded(5, 50, 50)], &[view], 19_500_000_000).remove(0);
+    assert_eq!(
+        (line.produced, line.spooled, line.missed_ticks),
+        (80, 30, 4)
+    );
+    assert_eq!(line.oldest_unacked_age_seconds, 7.5);
+    assert_eq!(line.report_age_seconds, Some(2.5));
+    assert!(closes(&line));
+}
