@@ -242,7 +242,12 @@ impl Sampler {
             monotonic_ns: moment.monotonic_ns,
         };
         self.buffer.add(time_ns, start, scrape);
-        if self.buffer.is_full() {
+        // Looked at here as well: a sensor that is always due leaves no time between its ticks.
+        let due = self
+            .buffer
+            .due_at()
+            .is_some_and(|due| due <= Instant::now());
+        if due || self.buffer.is_full() {
             self.hand_over().await;
         }
     }
