@@ -128,8 +128,7 @@ pub enum FoldError {
     /// Records between catalog and journal are missing.
     #[error(
         "catalog stands at journal record {position}, the journal begins at {oldest}: restore the \
-         catalog or the journal that belongs to it, or run `weir-sink recover` to count the \
-         records between as lost"
+         catalog or the journal that belong together"
     )]
     Missing {
         /// Where the catalog stands.
