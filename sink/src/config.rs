@@ -21,8 +21,8 @@ use crate::ingest::IngestConfig;
 
 pub use keys::TABLE;
 
-/// Part of `journal.max_bytes` from which nothing more is accepted.
-const HIGH_WATER: f64 = 0.9;
+/// Tenths of `journal.max_bytes` from which nothing more is accepted.
+const HIGH_WATER_TENTHS: u64 = 9;
 
 /// Everything a run of the sink needs to know.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ fn read_ingest(reader: &mut Reader, journal_bytes: u64) -> IngestConfig {
         window_bytes: window,
         max_connections: size(connections),
         max_streams: size(streams),
-        high_water_bytes: (journal_bytes as f64 * HIGH_WATER) as u64,
+        high_water_bytes: journal_bytes / 10 * HIGH_WATER_TENTHS,
     }
 }
 

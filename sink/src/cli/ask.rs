@@ -26,7 +26,7 @@ enum Failure {
     /// The sink cannot be asked.
     Client(ClientError),
     /// The sink says no.
-    Refused(Reply),
+    Refused(Box<Reply>),
     /// The URL is not one.
     Usage(String),
 }
@@ -116,7 +116,7 @@ fn expect_ok(reply: Reply) -> Result<Reply, Failure> {
     if reply.status == StatusCode::OK {
         Ok(reply)
     } else {
-        Err(Failure::Refused(reply))
+        Err(Failure::Refused(Box::new(reply)))
     }
 }
 

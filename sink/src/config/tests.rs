@@ -32,7 +32,7 @@ fn defaults_lie_under_the_data_directory() {
     assert_eq!(config.store_dir, Path::new("/srv/weir/store"));
     assert_eq!(config.grpc_listen.to_string(), "127.0.0.1:4317");
     assert_eq!(config.http_listen.to_string(), "127.0.0.1:4318");
-    assert_eq!(config.ingest.high_water_bytes, (4_u64 << 30) / 10 * 9 + 3);
+    assert_eq!(config.ingest.high_water_bytes, (4_u64 << 30) / 10 * 9);
 }
 
 #[test]
