@@ -8,6 +8,7 @@
 //! | `sql "..."` | asks a running sink; `--format table`, `json` or `csv` |
 //! | `ledger` | shows a running sink's ledger; exit 1 when anything is unexplained |
 //! | `health` | asks whether a running sink is ready |
+//! | `recover` | counts journal records that can no longer be had as lost, so that the sink starts |
 //!
 //! Settings can be given to every command; those that ask find the sink by `--url`, else by the
 //! `endpoints.json` in its data directory, else by `http.listen`.
@@ -103,6 +104,9 @@ fn command() -> Command {
                 .about("ask whether a running sink is ready")
                 .arg(url()),
         )
+        .subcommand(Command::new("recover").about(
+            "count journal records that can no longer be had as lost, so that the sink starts",
+        ))
 }
 
 fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
@@ -119,6 +123,7 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
         "run" => start(config),
         "validate" => printed(output::line("settings are valid")),
         "config" => show(&effective),
+        "recover" => recover(&config),
         _ => ask::run(name, arguments, &config),
     }
 }
@@ -147,6 +152,25 @@ fn start(config: Config) -> Exit {
     // What is late was named, and must not hold up the end.
     runtime.shutdown_background();
     exit
+}
+
+fn recover(config: &Config) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let recovered = runtime
+        .map_err(anyhow::Error::new)
+        .and_then(|runtime| runtime.block_on(crate::run::recover(config)));
+    match recovered {
+        Ok(Some((from, through))) => printed(output::line(&format!(
+            "journal records {from} to {through} are counted as lost; their readings stay unexplained in the ledger"
+        ))),
+        Ok(None) => printed(output::line("nothing is missing")),
+        Err(error) => {
+            output::note(&format!("cannot recover: {error:#}"));
+            Exit::Failure
+        }
+    }
 }
 
 fn faulty(faults: &Faults) -> Exit {

@@ -159,7 +159,17 @@ impl Parts {
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let stats = self.journal.stats();
         let counts = self.fold.counts();
-        let counters: [(&str, &str, u64); 10] = [
+        let flushes = self.fold.flushes();
+        let counters: [(&str, &str, u64); 15] = [
+            ("flushes", "flushes committed", flushes.flushes),
+            (
+                "flush_failures",
+                "flushes that failed and were tried again",
+                flushes.failures,
+            ),
+            ("store_files", "files committed", flushes.files),
+            ("store_readings", "readings in them", flushes.rows),
+            ("store_written_bytes", "bytes of them", flushes.bytes),
             ("journal_records", "records committed", stats.records),
             (
                 "journal_syncs",

@@ -22,7 +22,7 @@ use weir_process::shutdown::Shutdown;
 
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::fold::{Fold, FoldConfig, FoldParts};
+use crate::fold::{self, Fold, FoldConfig, FoldError, FoldParts};
 use crate::http::{Books, Front, sql::Sql};
 use crate::ingest::Ingest;
 use crate::maintenance::{Maintenance, MaintenanceConfig};
@@ -94,13 +94,7 @@ async fn open(config: &Config, journal: Journal) -> anyhow::Result<Opened> {
     let registry = Registry::new("weir_sink");
     registry.build_info(env!("CARGO_PKG_VERSION"));
     registry.process_metrics(clock.wall_ns());
-    if let Some(directory) = config.catalog_file.parent() {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-    }
-    let catalog = Catalog::open(&config.catalog_file)
-        .await
-        .with_context(|| format!("cannot open the catalog {}", config.catalog_file.display()))?;
+    let catalog = open_catalog(config).await?;
     let store = Store::open(&config.store_dir)?;
     let fold = Fold::open(FoldParts {
         journal: journal.clone(),
@@ -110,7 +104,8 @@ async fn open(config: &Config, journal: Journal) -> anyhow::Result<Opened> {
         stage: health.stage("fold", None),
         config: fold_config(config),
     })
-    .await?;
+    .await
+    .map_err(name_recover)?;
     let handle = fold.handle();
     let position = handle.position();
     let ingest = Ingest::new(
@@ -131,6 +126,38 @@ async fn open(config: &Config, journal: Journal) -> anyhow::Result<Opened> {
         health,
         registry,
     })
+}
+
+async fn open_catalog(config: &Config) -> anyhow::Result<Catalog> {
+    if let Some(directory) = config.catalog_file.parent() {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    Catalog::open(&config.catalog_file)
+        .await
+        .with_context(|| format!("cannot open the catalog {}", config.catalog_file.display()))
+}
+
+/// The command that helps where nothing can be restored.
+fn name_recover(error: FoldError) -> anyhow::Error {
+    let missing = matches!(error, FoldError::Missing { .. });
+    let error = anyhow::Error::new(error);
+    if missing {
+        return error.context(
+            "records are missing; `weir-sink recover` counts them as lost where they cannot be restored",
+        );
+    }
+    error
+}
+
+/// `weir-sink recover`: counts the records between catalog and journal as lost, so that the sink
+/// starts again. Answers the range, or nothing when none is missing.
+pub async fn recover(config: &Config) -> anyhow::Result<Option<(u64, u64)>> {
+    let (journal, _committer) = open_journal(config)?;
+    let catalog = open_catalog(config).await?;
+    let lost = fold::recover(&journal, &catalog).await?;
+    catalog.close().await;
+    Ok(lost)
 }
 
 fn open_journal(config: &Config) -> Result<(Journal, Committer), OpenError> {
