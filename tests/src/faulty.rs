@@ -35,6 +35,9 @@ pub struct Plan {
     pub invalid: Option<u64>,
 }
 
+/// Which batch: stream and sequence.
+pub type BatchKey = (Vec<u8>, u64);
+
 /// What the sink saw.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -43,7 +46,7 @@ pub struct Seen {
     /// Calls begun.
     pub calls: usize,
     /// Numeric readings by (stream, sequence): (observed ns, value), stored once each.
-    pub stored: BTreeMap<(Vec<u8>, u64), Vec<(i64, f64)>>,
+    pub stored: BTreeMap<BatchKey, Vec<(i64, f64)>>,
     /// Batches that came although they were stored already.
     pub doubled: usize,
     /// Skips in the order they came.
