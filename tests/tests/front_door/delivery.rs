@@ -5,7 +5,7 @@ use weir_tests::faulty::{FaultySink, Plan};
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink};
 
-use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for, wait_own};
+use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for};
 
 /// T1: sampling 5/s into a buffer of 5 gives 50 readings and about 10 requests in 10 seconds.
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn samples_buffered_by_five_arrive_in_a_tenth_of_requests() {
     let agent = Agent::start(place.path(), "t1", &sink.url(), &settings).await;
 
     wait_for(&sink, "t1", 50).await;
-    let requests = agent.metrics().await["weir_agent_requests_total"];
+    let requests = agent.metrics().await["weir_agent_sender_requests_total"];
     let mut stored = readings(&sink, "t1").await;
     assert!(
         (9.0..=12.0).contains(&requests),
@@ -105,9 +105,8 @@ async fn set_aside(plan: Plan) {
         (sink.seen().readings().len() >= 40).then_some(())
     })
     .await;
-    wait_own(&agent, "dropped_total", 5).await;
-    let dropped = agent.status().await["ledger"]["dropped"].clone();
-    assert_eq!(dropped["refused"], 5, "{dropped}");
+    let status = agent.status().await;
+    assert_eq!(status["totals"]["dropped"]["refused"], 5, "{status}");
     assert!(agent.terminate().await.success());
 
     let letters = std::fs::read_dir(agent.data().join("dead-letter"))
@@ -145,7 +144,7 @@ async fn stop_delivers_a_half_full_buffer() {
     ]);
     let mut agent = Agent::start(place.path(), "t7", &sink.url(), &settings).await;
     until("samples in the buffer", LIMIT, || async {
-        (agent.metrics().await["weir_agent_sampled_readings_total"] >= 25.0).then_some(())
+        (agent.metrics().await["weir_agent_sampler_readings_total"] >= 25.0).then_some(())
     })
     .await;
     assert_eq!(own(&agent, "produced").await, 0, "the buffer was not full");

@@ -43,7 +43,7 @@ async fn queued_batches_survive_both_programs_stopping() {
     let settings = counting(&[
         ("SAMPLE_INTERVAL", "20ms"),
         ("BATCH_MAX_READINGS", "10"),
-        ("SHUTDOWN_DEADLINE", "3s"),
+        ("SHUTDOWN_GRACE", "3s"),
     ]);
     let mut agent = Agent::start(place.path(), "t8", &sink.url(), &settings).await;
     wait_for(&sink, "t8", 30).await;

@@ -12,7 +12,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// An agent with these settings counts 1, 2, 3 ... in readings of one metric.
 pub(crate) const COUNTING: &[(&str, &str)] = &[
     ("SENSORS", "simulated"),
-    ("SIMULATED_MODE", "counter"),
+    ("SIMULATED_MODE", "count"),
     ("SIMULATED_METRICS", "1"),
     ("SPOOL_COMMIT_INTERVAL", "50ms"),
     ("RETRY_MIN_DELAY", "50ms"),
@@ -53,9 +53,9 @@ pub(crate) async fn wait_for(sink: &Sink, agent: &str, count: u64) {
 /// A figure of the agent's own ledger.
 pub(crate) async fn own(agent: &Agent, figure: &str) -> u64 {
     let status = agent.status().await;
-    status["ledger"][figure]
+    status["totals"][figure]
         .as_u64()
-        .unwrap_or_else(|| panic!("no ledger.{figure} in {status}"))
+        .unwrap_or_else(|| panic!("no totals.{figure} in {status}"))
 }
 
 /// Waits until a figure of the agent's own ledger is at least this.
