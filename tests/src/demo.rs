@@ -200,5 +200,5 @@ fn complete(sums: Sums) -> bool {
 /// Readings an agent still holds.
 async fn spooled(agent: &Agent) -> u64 {
     let status = agent.status().await;
-    status["totals"]["spooled"].as_u64().unwrap_or(0)
+    status["ledger"]["spooled"].as_u64().unwrap_or(0)
 }

@@ -106,7 +106,7 @@ async fn set_aside(plan: Plan) {
     })
     .await;
     let status = agent.status().await;
-    assert_eq!(status["totals"]["dropped"]["refused"], 5, "{status}");
+    assert_eq!(status["ledger"]["dropped"]["refused"], 5, "{status}");
     assert!(agent.terminate().await.success());
 
     let letters = std::fs::read_dir(agent.data().join("dead-letter"))

@@ -73,7 +73,7 @@ async fn wrong_statements_get_a_clear_answer() {
         ("selekt 1", 400, "selekt"),
         ("select wrong from samples", 400, "wrong"),
         ("select * from no_such_table", 400, "no_such_table"),
-        ("select 1; select 2", 400, "one"),
+        ("select 1; select 2", 403, "one"),
         ("", 400, ""),
         ("drop table samples", 403, ""),
         ("insert into samples values (1)", 403, ""),

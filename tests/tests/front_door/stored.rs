@@ -53,9 +53,9 @@ pub(crate) async fn wait_for(sink: &Sink, agent: &str, count: u64) {
 /// A figure of the agent's own ledger.
 pub(crate) async fn own(agent: &Agent, figure: &str) -> u64 {
     let status = agent.status().await;
-    status["totals"][figure]
+    status["ledger"][figure]
         .as_u64()
-        .unwrap_or_else(|| panic!("no totals.{figure} in {status}"))
+        .unwrap_or_else(|| panic!("no ledger.{figure} in {status}"))
 }
 
 /// Waits until a figure of the agent's own ledger is at least this.
