@@ -12,7 +12,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// An agent with these settings counts 1, 2, 3 ... in readings of one metric.
 pub(crate) const COUNTING: &[(&str, &str)] = &[
     ("SENSORS", "simulated"),
-    ("SIMULATED_MODE", "count"),
+    ("SIMULATED_MODE", "counter"),
     ("SIMULATED_METRICS", "1"),
     ("SPOOL_COMMIT_INTERVAL", "50ms"),
     ("RETRY_MIN_DELAY", "50ms"),
