@@ -125,7 +125,9 @@ impl World {
     /// SQL answers and the ledger, through the program an operator would use.
     async fn show(&self) {
         let latest = "select device, metric, attributes, value, unit, time from latest \
-                      where device = 'this-host' order by 1, 2, 3 limit 12";
+                      where device = 'this-host' and metric in ('system.cpu.load_average.1m', \
+                      'system.cpu.utilization', 'system.memory.usage', 'system.network.io') \
+                      order by 1, 2, 3 limit 12";
         let minutes = "select date_trunc('minute', time) as minute, device, metric, \
                        round(avg(value), 3) as average, count(*) as readings from samples \
                        where device <> 'this-host' group by 1, 2, 3 order by 2, 3, 1 limit 8";

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("agent", &["proto", "journal", "process"]),
     ("sink", &["proto", "journal", "process", "query"]),
     ("tests", &["proto"]),
-    ("bench", &["proto", "journal", "query", "sink"]),
+    ("bench", &["proto", "journal", "process", "query", "sink"]),
 ];
 
 const LINES_TO_MENTION: usize = 400;

@@ -4,6 +4,11 @@
 //! that module is loom's. Each model has a control: a twin with a fault that loom must find, in a process of its own
 //! because a lost wake-up ends it. One file per model.
 
+#![allow(
+    clippy::duplicate_mod,
+    reason = "a control includes the same file over a broken primitive"
+)]
+
 /// The primitives the included files find beside them.
 mod sync {
     #![allow(unused_imports, reason = "each included file uses its part")]

@@ -1,3 +1,5 @@
+//! The command line as clap sees it.
+
 use super::*;
 
 #[test]

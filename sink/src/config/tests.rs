@@ -1,3 +1,5 @@
+//! Settings: defaults, faults and what depends on what.
+
 use super::*;
 use std::collections::BTreeMap;
 use weir_process::config::Sources;

@@ -1,3 +1,5 @@
+//! One line of the ledger from both of its views.
+
 use super::*;
 use crate::ingest::Seen;
 use crate::model::StreamKey;

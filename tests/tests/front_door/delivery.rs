@@ -144,7 +144,7 @@ async fn stop_delivers_a_half_full_buffer() {
     ]);
     let mut agent = Agent::start(place.path(), "t7", &sink.url(), &settings).await;
     until("samples in the buffer", LIMIT, || async {
-        (agent.metrics().await["weir_agent_sampler_readings_total"] >= 25.0).then_some(())
+        (agent.metrics().await["weir_agent_sampled_readings_total"] >= 25.0).then_some(())
     })
     .await;
     assert_eq!(own(&agent, "produced").await, 0, "the buffer was not full");
