@@ -11,6 +11,7 @@
 
 pub mod cli;
 mod config;
+mod interruption;
 mod run;
 
 mod batch;

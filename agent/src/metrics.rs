@@ -45,7 +45,9 @@ pub(crate) struct SamplingMetrics {
 pub(crate) enum Missed {
     /// The agent was busy, or the queue full under the policy `block`.
     Blocked,
-    /// The sensor had failed and waited for its restart, or failed at this tick.
+    /// The agent was killed or its machine went down.
+    Crash,
+    /// The agent was stopped, or the sensor had failed and waited for its restart, or failed at this tick.
     Down,
 }
 
@@ -54,6 +56,7 @@ impl Missed {
     fn reason(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
+            Self::Crash => "crash",
             Self::Down => "down",
         }
     }

@@ -25,6 +25,7 @@ use weir_process::shutdown::Shutdown;
 use crate::batch::{Assembler, Batcher};
 use crate::buffer::Parcel;
 use crate::config::Config;
+use crate::interruption::{Interruption, Marker};
 use crate::metrics::{QueueCollector, SamplingMetrics};
 use crate::queue::Queue;
 use crate::sampler::{Sampler, SharedState, Surroundings};
@@ -54,6 +55,9 @@ pub(crate) enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The data directory cannot be written.
+    #[error("cannot write to the data directory: {0}")]
+    Marker(io::Error),
     /// Signals cannot be handled.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -64,7 +68,7 @@ impl StartError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Sink(_) => Exit::Usage,
-            Self::Spool(_) | Self::Listen { .. } => Exit::CannotCreate,
+            Self::Spool(_) | Self::Listen { .. } | Self::Marker(_) => Exit::CannotCreate,
             Self::Signals(_) => Exit::Software,
         }
     }
@@ -88,6 +92,8 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
 
     let listener = listen(config.status_listen).await?;
     let spool = Spool::open(config.spool.clone(), Arc::clone(&clock))?;
+    let (marker, crashed) = Marker::set(&config.spool.data_dir).map_err(StartError::Marker)?;
+    let interruption = Interruption::since(spool.last_observed_ns(), clock.wall_ns(), crashed);
     status::write_endpoints(&config.spool.data_dir, listener.as_ref());
     let sender = Sender::new(config.sender.clone(), spool.clone(), &health, &registry)?;
     let queue: Queue<Parcel> = Queue::new(config.queue_limit, config.queue_overflow);
@@ -95,6 +101,7 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
     let metrics = SamplingMetrics::new(&registry, sender.missed_ticks());
     let link = sender.link_state();
     announce(&config);
+    count_missed(&config, &metrics, interruption);
 
     let states = start_samplers(&config, &queue, &clock, &metrics, &shutdown);
     let assembler = Assembler::new(config.batch);
@@ -136,7 +143,11 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
     lifecycle.failing("stopping");
     let late = shutdown.finish(grace).await;
     status.cancel();
-    Ok(farewell(&late, &shutdown.panicked(), &queue, batching).await)
+    let exit = farewell(&late, &shutdown.panicked(), &queue, batching).await;
+    if exit == Exit::Ok {
+        marker.clear();
+    }
+    Ok(exit)
 }
 
 fn announce(config: &Config) {
@@ -154,6 +165,27 @@ fn announce(config: &Config) {
         sensors = %sensors.join(","),
         loss_bound = ?config.loss_bound(),
         "agent started"
+    );
+}
+
+/// Ticks between the last reading of an earlier run and this start never became readings.
+fn count_missed(config: &Config, metrics: &SamplingMetrics, interruption: Option<Interruption>) {
+    let Some(interruption) = interruption else {
+        return;
+    };
+    let mut ticks = 0;
+    for sensor in &config.sensors {
+        let missed = interruption.ticks(sensor.interval);
+        metrics
+            .sensor(&sensor.name)
+            .missed(missed, interruption.reason);
+        ticks += missed;
+    }
+    tracing::info!(
+        seconds = interruption.lasted.as_secs_f64(),
+        missed_ticks = ticks,
+        reason = ?interruption.reason,
+        "no readings since an earlier run: at most so many ticks were missed"
     );
 }
 

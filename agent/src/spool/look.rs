@@ -2,11 +2,13 @@
 //! oldest reading is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_journal::{Hole, Item, ReadError, Reader};
 use weir_proto::{record, v1};
 
+use super::Spool;
 use super::stream::{Ledger, Stream};
 
 impl Stream {
@@ -46,6 +48,13 @@ impl Stream {
         Ok(None)
     }
 
+    /// Observed time of the stream's last reading, where its last record is a batch that can be read.
+    fn last_observed_ns(&self) -> Option<i64> {
+        let last = self.journal.next().checked_sub(1)?;
+        let body = self.read(last).ok()??;
+        header(body).map(|header| header.last_ns)
+    }
+
     /// Observed time of the first reading beyond the acknowledged ones; 0 when there is none to read.
     pub(super) fn oldest_unacked(&self, ledger: &mut Ledger) -> i64 {
         let acked_through = ledger.state.account.acked_through;
@@ -63,18 +72,38 @@ impl Stream {
     }
 }
 
+impl Spool {
+    /// Observed time of the last reading that an earlier run left here and that can still be read.
+    pub(crate) fn last_observed_ns(&self) -> Option<i64> {
+        let earlier: Vec<Arc<Stream>> = {
+            let inner = self.lock();
+            let streams = inner.streams.iter().rev();
+            streams
+                .filter(|stream| !stream.is_live())
+                .cloned()
+                .collect()
+        };
+        earlier.iter().find_map(|stream| stream.last_observed_ns())
+    }
+}
+
 /// The time of the next batch's first reading; 0 when there is none, or it cannot be read.
 fn first_time(reader: &mut Reader) -> i64 {
     while let Ok(Some(item)) = reader.next() {
         let Item::Record { body, .. } = item else {
             continue;
         };
-        if let Ok(v1::Record {
-            record: Some(v1::record::Record::Batch(batch)),
-        }) = record::decode(body)
-        {
-            return batch.header.map_or(0, |header| header.first_ns);
+        if let Some(header) = header(body) {
+            return header.first_ns;
         }
     }
     0
+}
+
+/// The header of an encoded record that is a batch.
+fn header(body: Bytes) -> Option<v1::BatchHeader> {
+    match record::decode(body).ok()?.record? {
+        v1::record::Record::Batch(batch) => batch.header,
+        _ => None,
+    }
 }

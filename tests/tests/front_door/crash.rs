@@ -140,6 +140,14 @@ async fn ledger_closes_after_ten_kills_of_each_side() {
         (own(&agent, "produced").await >= 20).then_some(())
     })
     .await;
+    let metrics = agent.metrics().await;
+    let missed = metrics.iter().find(|(name, _)| {
+        name.starts_with("weir_agent_sensor_missed_ticks_total") && name.contains("\"crash\"")
+    });
+    assert!(
+        missed.is_some_and(|(_, ticks)| *ticks >= 1.0),
+        "the time between two lives is a count, not a silence: {metrics:?}"
+    );
     assert!(agent.terminate().await.success());
 
     let sums = sink.closed_ledger("kills").await;
