@@ -138,7 +138,8 @@ pub(crate) fn segment_bytes(config: &SpoolConfig) -> u64 {
     config.segment_bytes.min(config.max_bytes / 8).max(4096)
 }
 
-/// Opens a stream of an earlier run; none when it never held anything and no sink knows of it.
+/// Opens a stream of an earlier run; none when it never held anything and no sink knows of it,
+/// or when it is a copy that did not become whole.
 fn open_old(
     storage: &Arc<dyn Storage>,
     spool: &Path,
@@ -159,7 +160,8 @@ fn open_old(
     let survey = survey(&journal)?;
     let state = state.unwrap_or_else(|| guess(&survey, &dir));
     let last = journal.recovery().next - 1;
-    if last == 0 && state.known_through == 0 && !state.announced {
+    let empty = last == 0 && state.known_through == 0 && !state.announced;
+    if empty || state.partial {
         drop((journal, writer));
         retire_directory(storage.as_ref(), spool, &dir)?;
         return Ok(None);

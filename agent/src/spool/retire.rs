@@ -81,7 +81,8 @@ impl Spool {
 
     /// A sink knows this stream with another content: the disk under it, or the machine, was restored
     /// or cloned. What is not proven to be stored moves to a new stream and is sent again; the
-    /// readings that moved are counted. They may be stored twice, and the books say so.
+    /// readings that moved are counted. They may be stored twice, and the books say so. Until the copy
+    /// is whole it does not count, here or after a restart.
     pub(crate) async fn fork(&self, stream: &Arc<Stream>) -> Result<u64, SpoolError> {
         if stream.is_live() {
             // The dictionary goes along, so the batcher's refs stay valid: its next batch defines them.
@@ -94,13 +95,22 @@ impl Spool {
             stream.seal().await?;
         }
         let copy = self.begin_copy()?;
-        let moved = self.copy_unproven(stream, &copy).await?;
-        copy.seal().await?;
+        let moved = match fill_copy(stream, &copy).await {
+            Ok(moved) => moved,
+            Err(error) => {
+                self.discard_copy(&copy).await;
+                return Err(error);
+            }
+        };
         let mut inner = self.lock();
         inner.streams.retain(|held| held.id != stream.id);
         // The copy is older than what is live: it goes first, and the live stream stays last.
         inner.streams.push_front(copy);
-        retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &stream.dir)?;
+        let retired = retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &stream.dir);
+        if let Err(error) = retired {
+            // The copy is whole and goes out: what moved counts all the same.
+            tracing::error!(%error, "cannot remove the forked stream: the next start may fork it again");
+        }
         Ok(moved)
     }
 
@@ -112,38 +122,84 @@ impl Spool {
         Ok(copy)
     }
 
-    /// Appends every batch beyond the proven ones to `copy`, whose first batch carries all definitions.
-    async fn copy_unproven(&self, from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
-        let proven = from.account().acked_through;
-        let mut definitions: Vec<v1::Series> = from.dictionary().into_values().collect();
-        let mut reader = from.reader(proven + 1);
-        let mut moved = 0;
-        while let Some(item) = reader.next()? {
-            let Item::Record { body, .. } = item else {
-                continue;
-            };
-            let record = record::decode(body).ok().and_then(|record| record.record);
-            match record {
-                Some(v1::record::Record::Batch(mut batch)) => {
-                    if !definitions.is_empty() {
-                        batch.series_defined = std::mem::take(&mut definitions);
-                    }
-                    moved += batch.header.as_ref().map_or(0, |header| header.readings);
-                    append_waiting(copy, |copy| copy.append_again(batch.clone())).await?;
-                }
-                Some(v1::record::Record::Skip(skip)) => {
-                    moved += skip.readings;
-                    append_waiting(copy, |copy| copy.append_skip(skip.reason, skip.readings))
-                        .await?;
-                }
-                _ => {}
-            }
+    /// Removes a copy that did not become whole, once its writer has let go of the files.
+    async fn discard_copy(&self, copy: &Stream) {
+        copy.journal.close();
+        let mut progress = copy.progress();
+        let _ = progress.wait_for(|progress| progress.closed).await;
+        let retired = retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &copy.dir);
+        if let Err(error) = retired {
+            tracing::warn!(%error, "cannot remove a half copy: the next start does");
         }
-        Ok(moved)
     }
 }
 
-/// Appends, waiting while the journal is busy.
+/// Makes `copy` hold what is not proven of `from`, durably; answers the readings that moved.
+async fn fill_copy(from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
+    copy.set_partial(true)?;
+    let moved = copy_unproven(from, copy).await?;
+    copy.seal().await?;
+    copy.set_partial(false)?;
+    Ok(moved)
+}
+
+/// Appends every record beyond the proven ones to `copy`, whose first batch carries all definitions,
+/// and a Skip for the readings of every hole.
+async fn copy_unproven(from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
+    let proven = from.account();
+    let mut definitions: Vec<v1::Series> = from.dictionary().into_values().collect();
+    let mut reader = from.reader(proven.acked_through + 1);
+    let (mut next, mut readings) = (proven.acked_through + 1, proven.readings_through);
+    while !from.is_given_up() {
+        let Some(item) = reader.next()? else { break };
+        let Item::Record { number, body, .. } = item else {
+            continue;
+        };
+        let record = record::decode(body).ok().and_then(|record| record.record);
+        match record {
+            Some(v1::record::Record::Batch(mut batch)) => {
+                let header = batch.header.clone().unwrap_or_default();
+                copy_hole(from, copy, next, header.readings_before, &mut readings).await?;
+                if !definitions.is_empty() {
+                    batch.series_defined = std::mem::take(&mut definitions);
+                }
+                append_waiting(copy, |copy| copy.append_again(batch.clone())).await?;
+                readings += header.readings;
+            }
+            Some(v1::record::Record::Skip(skip)) => {
+                copy_hole(from, copy, next, skip.readings_before, &mut readings).await?;
+                append_waiting(copy, |copy| copy.append_skip(skip.reason, skip.readings)).await?;
+                readings += skip.readings;
+            }
+            // Not what the spool writes: the next record's count closes it as a hole.
+            _ => continue,
+        }
+        next = number + 1;
+    }
+    let (_, total) = from.durable();
+    copy_hole(from, copy, next, total, &mut readings).await?;
+    Ok(readings - proven.readings_through)
+}
+
+/// Closes the hole at sequence `at`, if there is one: the stream has had `readings` before it and
+/// `readings_after` behind it.
+async fn copy_hole(
+    from: &Stream,
+    copy: &Stream,
+    at: u64,
+    readings_after: u64,
+    readings: &mut u64,
+) -> Result<(), SpoolError> {
+    let missing = readings_after.saturating_sub(*readings);
+    if missing > 0 {
+        let reason = from.reason_of_hole(at);
+        append_waiting(copy, |copy| copy.append_skip(reason.into(), missing)).await?;
+        *readings += missing;
+    }
+    Ok(())
+}
+
+/// Appends, waiting while the journal is busy or the disk is full: the caller bounds the wait.
 async fn append_waiting(
     stream: &Stream,
     append: impl Fn(&Stream) -> Result<u64, AppendError>,

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `WEIRSTRM` |
 //! | 8 | 2 | format version, 1 |
-//! | 10 | 2 | flags: bit 0 = a sink may know this stream (a Hello was sent), bit 1 = all its records were dropped to make room |
+//! | 10 | 2 | flags: bit 0 = a sink may know this stream (a Hello was sent), bit 1 = all its records were dropped to make room, bit 2 = a copy of a forked stream that is not whole yet |
 //! | 12 | 4 | crc32c of the batch at `acked_through`; 0 after a Skip |
 //! | 16 | 8 | generation, from 1 |
 //! | 24 | 16 | stream id |
@@ -45,6 +45,7 @@ const FILE_BYTES: u64 = 8192;
 const CRC_AT: usize = 508;
 const FLAG_ANNOUNCED: u16 = 1;
 const FLAG_GIVEN_UP: u16 = 2;
+const FLAG_PARTIAL: u16 = 4;
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(crate) struct State {
     pub(crate) announced: bool,
     /// Whether its records were dropped whole to make room.
     pub(crate) given_up: bool,
+    /// Whether it is a copy that is not whole yet: what it holds is still in the stream it is copied from.
+    pub(crate) partial: bool,
     /// A sequence at or after the acknowledged ones ...
     pub(crate) known_through: u64,
     /// ... and the readings of the stream through it: what a hole at the very end costs.
@@ -157,7 +160,8 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
     slot[8..10].copy_from_slice(&VERSION.to_le_bytes());
     let announced = if state.announced { FLAG_ANNOUNCED } else { 0 };
     let given_up = if state.given_up { FLAG_GIVEN_UP } else { 0 };
-    let flags = announced | given_up;
+    let partial = if state.partial { FLAG_PARTIAL } else { 0 };
+    let flags = announced | given_up | partial;
     slot[10..12].copy_from_slice(&flags.to_le_bytes());
     slot[12..16].copy_from_slice(&account.acked_crc.to_le_bytes());
     put(&mut slot, 16, generation);
@@ -203,6 +207,7 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         account,
         announced: flags & FLAG_ANNOUNCED != 0,
         given_up: flags & FLAG_GIVEN_UP != 0,
+        partial: flags & FLAG_PARTIAL != 0,
         known_through: get(slot, 192),
         known_readings: get(slot, 200),
     };

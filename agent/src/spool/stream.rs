@@ -197,6 +197,13 @@ impl Stream {
         self.checkpoint_locked(&mut ledger)
     }
 
+    /// Notes, durably, whether this is a copy that is not whole yet: the next start removes it.
+    pub(crate) fn set_partial(&self, partial: bool) -> Result<(), SpoolError> {
+        let mut ledger = self.lock();
+        ledger.state.partial = partial;
+        self.checkpoint_locked(&mut ledger)
+    }
+
     /// Drops the oldest segment that is not being written, the state first. Says which sequences went.
     pub(crate) fn drop_oldest(&self) -> Result<Option<(u64, u64)>, SpoolError> {
         if self.is_given_up() || self.is_sealed() {

@@ -14,6 +14,8 @@ use weir_proto::record;
 use super::*;
 use crate::ledger::{Fate, Piece};
 
+pub(crate) mod fork;
+
 const START_NS: i64 = 1_800_000_000_000_000_000;
 
 pub(crate) fn config(data_dir: &Path) -> SpoolConfig {
@@ -35,7 +37,7 @@ pub(crate) async fn open(config: SpoolConfig) -> Spool {
     open_on(Arc::new(Disk), config).await
 }
 
-async fn open_on(storage: Arc<dyn Storage>, config: SpoolConfig) -> Spool {
+pub(crate) async fn open_on(storage: Arc<dyn Storage>, config: SpoolConfig) -> Spool {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match Spool::open_on(Arc::clone(&storage), config.clone(), clock()) {
@@ -462,30 +464,4 @@ async fn a_power_loss_costs_only_what_was_not_committed() {
     assert_eq!(after.ledger().totals.produced, 10);
     assert_eq!(streams(&after)[0].durable(), (1, 10));
     drop(spool);
-}
-
-#[tokio::test]
-async fn a_forked_stream_moves_what_is_not_proven_to_a_new_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let spool = open(config(dir.path())).await;
-    spool.append(first_draft(10)).await.unwrap();
-    for n in 2..=5 {
-        spool.append(draft(n, 10)).await.unwrap();
-    }
-    committed(&spool).await;
-    let forked = oldest(&spool);
-    ack(&spool, &forked, 2);
-    let moved = spool.fork(&forked).await.unwrap();
-    assert_eq!(moved, 30);
-    let held = streams(&spool);
-    assert_eq!(held.len(), 2);
-    assert!(held.iter().all(|stream| stream.id != forked.id));
-    assert_eq!(
-        records(&held[0]),
-        [(1, 0, 10, None), (2, 10, 10, None), (3, 20, 10, None)]
-    );
-    assert_eq!(held[0].dictionary(), BTreeMap::from([(1, series(1))]));
-    // The batcher goes on with its refs: the new stream defines them again.
-    spool.append(draft(6, 10)).await.unwrap();
-    assert_eq!(held[1].dictionary(), BTreeMap::from([(1, series(1))]));
 }

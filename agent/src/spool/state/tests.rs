@@ -19,6 +19,7 @@ fn state(n: u64) -> State {
         account,
         announced: n.is_multiple_of(2),
         given_up: n.is_multiple_of(3),
+        partial: n.is_multiple_of(5),
         known_through: n + 5,
         known_readings: 10 * n + 50,
     }
