@@ -274,8 +274,14 @@ impl Session<'_> {
         Ok(moved)
     }
 
-    /// Sets the batch aside, then goes on behind it with a Skip in its place.
+    /// Sets the batch aside, then goes on behind it with a Skip in its place. Only for a batch of this
+    /// call that is not acknowledged: anything else would drop what the sink never judged.
     fn on_refused(&mut self, refused: &v1::Refused) -> Result<(), Failure> {
+        if !self.delivery.window.has_batch(refused.sequence) {
+            let sequence = refused.sequence;
+            let text = format!("it refused sequence {sequence}, which is no batch outstanding");
+            return Err(Failure::NotASink(text));
+        }
         self.metrics.refused.inc();
         let code = v1::RefusedCode::try_from(refused.code).unwrap_or_default();
         let name = code

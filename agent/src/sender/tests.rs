@@ -14,6 +14,7 @@ use crate::spool::tests::{clock, committed, config, draft, first_draft, open};
 use crate::spool::{Overflow, SpoolConfig};
 
 mod damage;
+mod foreign;
 mod sink;
 
 use sink::{Fault, Sink};

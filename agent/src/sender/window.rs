@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ledger::Piece;
+use crate::ledger::{Fate, Piece};
 
 #[cfg(test)]
 mod tests;
@@ -96,6 +96,13 @@ impl Window {
             self.outstanding_bytes -= back.bytes;
             self.sent.pop_back();
         }
+    }
+
+    /// Whether a batch with this sequence was sent and is not acknowledged.
+    pub(crate) fn has_batch(&self, sequence: u64) -> bool {
+        let is_it =
+            |piece: &Piece| piece.from == sequence && matches!(piece.fate, Fate::Stored { .. });
+        self.sent.iter().any(|sent| is_it(&sent.piece))
     }
 
     /// The oldest unacknowledged piece.

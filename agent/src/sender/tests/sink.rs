@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     OnBatch(Status),
     /// The next request is stored, and the call ends before the ack.
     StoredNotAcked,
+    /// The next request is stored and acknowledged, and then this sequence is refused.
+    AlsoRefused(u64),
     /// From the next batch on nothing is read and nothing is answered.
     Silent,
 }
@@ -233,11 +235,23 @@ async fn serve_call(
         if let Some(ack) = ack {
             answer(&answers, Answer::Ack(ack)).await;
         }
-        if let Some(refused) = refused {
+        let unasked = match fault {
+            Some(Fault::AlsoRefused(sequence)) => Some(refusal(sequence)),
+            _ => None,
+        };
+        if let Some(refused) = refused.or(unasked) {
             answer(&answers, Answer::Refused(refused)).await;
         }
     }
     Ok(())
+}
+
+fn refusal(sequence: u64) -> v1::Refused {
+    v1::Refused {
+        sequence,
+        code: v1::RefusedCode::Malformed.into(),
+        reason: "as the test says".into(),
+    }
 }
 
 async fn answer(answers: &Answers, response: Answer) {
@@ -374,11 +388,7 @@ fn take_batch(
     expect(kept, header.sequence, header.readings_before)?;
     if refuse.contains(&header.sequence) {
         *discarding = Some(header.sequence);
-        return Ok(Some(v1::Refused {
-            sequence: header.sequence,
-            code: v1::RefusedCode::Malformed.into(),
-            reason: "as the test says".into(),
-        }));
+        return Ok(Some(refusal(header.sequence)));
     }
     kept.defined
         .extend(batch.series_defined.iter().map(|series| series.r#ref));
