@@ -302,7 +302,12 @@ impl Sender {
         self.voice.tell(&self.config.sink_url, &failure, now);
         let mut slow = false;
         match failure.kind() {
-            Kind::Forked => self.fork(stream).await,
+            Kind::Forked => tokio::select! {
+                biased;
+                // On a full disk the copy may wait for ever; half of it does not count.
+                () = stop.over() => {}
+                () = self.fork(stream) => {}
+            },
             Kind::Suspect => self.suspect(stream, &failure),
             Kind::Operator => slow = true,
             Kind::Transient | Kind::Resume => {}
