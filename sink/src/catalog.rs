@@ -147,6 +147,8 @@ pub struct DataFile {
     pub from: u64,
     /// See `from`.
     pub through: u64,
+    /// crc32c of the whole object; `None` where it was written before there was one.
+    pub crc: Option<u32>,
 }
 
 /// How far the journal is folded, and who may move it.
@@ -241,11 +243,12 @@ pub struct AuditLine {
     pub tenant: String,
     /// Sum over the tenant's streams at the committed position.
     pub stored: u64,
-    /// Rows by the footers of the live files.
+    /// Rows by the footers of the live files that have no fault.
     pub in_files: u64,
     /// Rows that retention removed.
     pub expired: u64,
-    /// Live files that are missing, unreadable, or hold another count than the catalog says.
+    /// Live files that are missing, unreadable or changed, or hold another count than the catalog
+    /// says.
     pub faults: Vec<String>,
 }
 

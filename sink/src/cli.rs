@@ -90,7 +90,10 @@ fn command() -> Command {
                 .about("show a running sink's ledger: produced = stored + spooled + dropped")
                 .arg(flag("json", "print the answer as it is"))
                 .arg(flag("open", "leave out streams that have ended"))
-                .arg(flag("audit", "also count the rows in the files"))
+                .arg(flag(
+                    "audit",
+                    "also read every file: its checksum, its rows",
+                ))
                 .arg(
                     Arg::new("agent")
                         .long("agent")

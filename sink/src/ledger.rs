@@ -105,7 +105,7 @@ pub struct Audit {
     pub expired: u64,
     /// Rows that should be in files and are not, or are there twice.
     pub unexplained: i64,
-    /// Files that are missing, unreadable, or hold another count than the catalog says.
+    /// Files that are missing, unreadable or changed, or hold another count than the catalog says.
     pub faults: Vec<String>,
 }
 

@@ -20,6 +20,7 @@ use object_store::local::LocalFileSystem;
 
 #[cfg(test)]
 mod tests;
+mod whole;
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +85,6 @@ impl Store {
             fs::read(full).map(Bytes::from)
         })
         .await
-    }
-
-    /// The object, opened: for reading no more of it than its footer.
-    pub(crate) async fn file(&self, path: &str) -> Result<File, StoreError> {
-        let full = self.root.join(path);
-        blocking("open", path.to_owned(), move || File::open(full)).await
     }
 
     /// Size of the object, or nothing when it is not there.

@@ -139,6 +139,7 @@ pub(crate) fn write_file(
         max_received_ns: facts.max_received_ns,
         from: provenance.from,
         through: provenance.through,
+        crc: Some(crc32c::crc32c(&bytes)),
     };
     Ok((file, bytes))
 }

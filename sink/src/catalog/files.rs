@@ -156,7 +156,7 @@ impl Catalog {
 }
 
 const LIVE: &str = "SELECT path, tenant, date, bytes, rows, min_ns, max_ns, max_received_ns,
-    from_position, through FROM files WHERE removed_at_ns IS NULL ORDER BY path";
+    from_position, through, crc FROM files WHERE removed_at_ns IS NULL ORDER BY path";
 
 async fn remove_file(
     transaction: &mut Transaction<'static, Sqlite>,
@@ -174,6 +174,11 @@ async fn remove_file(
 }
 
 fn read_file(row: &SqliteRow) -> Result<DataFile, CatalogError> {
+    let crc: Option<i64> = row.try_get(10)?;
+    let damaged = |_| CatalogError::Damaged {
+        table: "files",
+        what: format!("crc is {crc:?}"),
+    };
     Ok(DataFile {
         path: row.try_get(0)?,
         tenant: row.try_get::<String, _>(1)?.into(),
@@ -185,5 +190,6 @@ fn read_file(row: &SqliteRow) -> Result<DataFile, CatalogError> {
         max_received_ns: row.try_get(7)?,
         from: uint(row.try_get(8)?),
         through: uint(row.try_get(9)?),
+        crc: crc.map(u32::try_from).transpose().map_err(damaged)?,
     })
 }

@@ -15,11 +15,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    min_reader: 1,
-    sql: include_str!("schema/0001_start.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        min_reader: 1,
+        sql: include_str!("schema/0001_start.sql"),
+    },
+    Migration {
+        version: 2,
+        min_reader: 1,
+        sql: include_str!("schema/0002_file_checksums.sql"),
+    },
+];
 
 /// Brings the schema up to what this program knows, each step in a transaction of its own.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), CatalogError> {

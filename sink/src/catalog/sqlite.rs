@@ -220,7 +220,7 @@ pub(super) async fn insert_file(
 ) -> Result<(), CatalogError> {
     sqlx::query(
         "INSERT INTO files (path, tenant, date, bytes, rows, min_ns, max_ns, max_received_ns,
-           from_position, through, created_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+           from_position, through, created_ns, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&file.path)
     .bind(&*file.tenant)
@@ -233,6 +233,7 @@ pub(super) async fn insert_file(
     .bind(int(file.from))
     .bind(int(file.through))
     .bind(now_ns)
+    .bind(file.crc.map(i64::from))
     .execute(&mut **transaction)
     .await?;
     sqlx::query("DELETE FROM intents WHERE path = ?")

@@ -23,6 +23,7 @@ fn file(name: &str, rows: u64) -> DataFile {
         max_received_ns: 7,
         from: 0,
         through: u64::MAX,
+        crc: Some(u32::MAX),
     }
 }
 
@@ -157,7 +158,7 @@ async fn an_intent_for_a_live_file_never_makes_it_an_orphan() {
 #[tokio::test]
 async fn a_catalog_for_newer_programs_only_is_refused_with_a_remedy() {
     let (_dir, path, catalog) = open().await;
-    for (version, refused) in [("1", false), ("2", true)] {
+    for (version, refused) in [("1", false), ("99", true)] {
         sqlx::query("UPDATE meta SET value = ? WHERE key = 'min_reader_version'")
             .bind(version)
             .execute(catalog.pool())
@@ -168,6 +169,33 @@ async fn a_catalog_for_newer_programs_only_is_refused_with_a_remedy() {
         if let Err(error) = opened {
             assert!(error.to_string().contains("upgrade weir-sink"), "{error}");
         }
+    }
+}
+
+#[tokio::test]
+async fn files_of_a_catalog_from_before_checksums_are_kept_without_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("catalog.sqlite");
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true);
+    let old = sqlx::SqlitePool::connect_with(options).await.expect("made");
+    let rest = "INSERT INTO meta VALUES ('schema_version', '1'), ('min_reader_version', '1');
+        INSERT INTO files VALUES
+          ('old', 'default', '2026-03-01', 10, 5, 0, 1, 2, 3, 4, 5, NULL)";
+    for sql in [include_str!("schema/0001_start.sql"), rest] {
+        sqlx::raw_sql(sql).execute(&old).await.expect("filled");
+    }
+    old.close().await;
+
+    for _ in 0..2 {
+        let catalog = Catalog::open(&path).await.expect("opened");
+        let files = catalog.live_files().await.expect("read");
+        assert_eq!(
+            (files[0].path.as_str(), files[0].rows, files[0].crc),
+            ("old", 5, None)
+        );
+        catalog.close().await;
     }
 }
 

@@ -147,6 +147,7 @@ fn file(name: u32, date: &str, rows: u64) -> DataFile {
         max_received_ns: 0,
         from: 0,
         through: 0,
+        crc: None,
     }
 }
 
