@@ -5,20 +5,26 @@
 //! them are still live; their objects go later (see `retention`), because a query may still
 //! read them.
 //!
+//! A file that is missing, unreadable or not what was written is never merged onward: it is left
+//! out and named in the log, and the others are merged without it.
+//!
 //! Files are merged with files of their own size or smaller, each size eight times the one
 //! before, so that a row is rewritten a few times and not with every flush.
 
+mod faults;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ulid::Ulid;
 use weir_process::clock::Clock;
 
+pub(crate) use self::faults::Faults;
 use crate::catalog::{Catalog, CatalogError, DataFile};
 use crate::fold::rows::{DAY_NS, SeriesRows};
 use crate::fold::{FoldError, FoldHandle};
@@ -42,12 +48,15 @@ pub(crate) struct Compactor {
     pub(crate) min_files: usize,
     /// No merge takes more rows than this into memory.
     pub(crate) max_rows: u64,
+    /// Files that are left out.
+    pub(crate) faults: Faults,
 }
 
 impl Compactor {
-    /// Merges once, where it helps most; answers whether it did.
+    /// Merges once, where it helps most, or finds a file it leaves out from now on; answers whether
+    /// it did either.
     pub(crate) async fn step(&self) -> Result<bool, FoldError> {
-        let live = self.fold.files();
+        let live = self.faults.sound(&self.fold.files(), self.clock.wall_ns());
         let today = writer::date_of(self.clock.wall_ns().div_euclid(DAY_NS) - 2);
         let Some(inputs) = choose(&live, self.min_files, self.max_rows, &today) else {
             return Ok(false);
@@ -56,17 +65,29 @@ impl Compactor {
     }
 
     async fn merge(&self, inputs: Vec<DataFile>) -> Result<bool, FoldError> {
+        let now_ns = self.clock.wall_ns();
         let mut contents = Vec::with_capacity(inputs.len());
         for input in &inputs {
-            contents.push(self.store.get(&input.path).await?);
+            match self.store.whole(input).await {
+                Ok(bytes) => contents.push(bytes),
+                Err(why) => self.faults.leave_out(&input.path, &why, now_ns),
+            }
         }
-        let now_ns = self.clock.wall_ns();
+        if contents.len() < inputs.len() {
+            return Ok(true);
+        }
         let merged = tokio::task::spawn_blocking(move || merge_files(inputs, &contents, now_ns));
         let merged = merged
             .await
-            .map_err(|e| WriteError::Foreign(format!("merge has panicked: {e}")))??;
-        let Some((inputs, output, bytes)) = merged else {
-            return Ok(false);
+            .map_err(|e| WriteError::Foreign(format!("merge has panicked: {e}")))?;
+        let (inputs, output, bytes) = match merged {
+            Ok(Some(merged)) => merged,
+            Ok(None) => return Ok(false),
+            Err(Unmerged::Input(path, why)) => {
+                self.faults.leave_out(&path, &why, now_ns);
+                return Ok(true);
+            }
+            Err(Unmerged::Output(error)) => return Err(error.into()),
         };
         let expires_ns = now_ns.saturating_add(crate::fold::INTENT_NS);
         let path = std::slice::from_ref(&output.path);
@@ -155,16 +176,40 @@ fn choose_of_day<'a>(
 
 type Merged = (Vec<DataFile>, DataFile, Bytes);
 
+/// Why there is no merged file.
+enum Unmerged {
+    /// The input of this path cannot be read.
+    Input(String, WriteError),
+    /// The output cannot be made.
+    Output(WriteError),
+}
+
+impl From<WriteError> for Unmerged {
+    fn from(error: WriteError) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Reads one input. Damage that no checksum has caught may also make the Parquet reader panic.
+fn reading<T>(
+    input: &DataFile,
+    read: impl FnOnce() -> Result<T, WriteError>,
+) -> Result<T, Unmerged> {
+    let read = catch_unwind(AssertUnwindSafe(read));
+    read.unwrap_or_else(|_| Err(WriteError::Foreign("reading it has panicked".into())))
+        .map_err(|why| Unmerged::Input(input.path.clone(), why))
+}
+
 /// Reads the inputs and writes them as one. Only files of one journal have positions that can
 /// be put together; inputs of another journal than most are left out.
 fn merge_files(
     inputs: Vec<DataFile>,
     contents: &[Bytes],
     now_ns: i64,
-) -> Result<Option<Merged>, WriteError> {
+) -> Result<Option<Merged>, Unmerged> {
     let mut read = Vec::with_capacity(inputs.len());
     for (input, bytes) in inputs.into_iter().zip(contents) {
-        let found = read::provenance(bytes, &input.path)?;
+        let found = reading(&input, || read::provenance(bytes, &input.path))?;
         read.push((input, found, bytes));
     }
     let mut journals: HashMap<[u8; 16], usize> = HashMap::new();
@@ -194,7 +239,7 @@ fn merge_files(
             let slot = watermarks.entry(*stream).or_insert(0);
             *slot = (*watermark).max(*slot);
         }
-        series.add(bytes, &input.path)?;
+        reading(input, || series.add(bytes, input))?;
     }
     provenance.streams = watermarks.into_iter().collect();
     let series: Vec<SeriesRows> = series.finish();
@@ -209,7 +254,7 @@ fn merge_files(
     let expected: u64 = inputs.iter().map(|input| input.rows).sum();
     if output.rows != expected {
         let text = format!("merge would turn {expected} rows into {}", output.rows);
-        return Err(WriteError::Foreign(text));
+        return Err(WriteError::Foreign(text).into());
     }
     Ok(Some((inputs, output, bytes)))
 }

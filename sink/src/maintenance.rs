@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use weir_process::clock::Clock;
 
 use crate::catalog::Catalog;
-use crate::compaction::Compactor;
+use crate::compaction::{Compactor, Faults};
 use crate::fold::{Fold, FoldError};
 use crate::retention::Retention;
 use crate::store::Store;
@@ -69,6 +69,7 @@ impl Maintenance {
             lease_epoch,
             min_files: config.min_files,
             max_rows: config.max_merge_rows,
+            faults: Faults::default(),
         };
         let retention = Retention {
             catalog,

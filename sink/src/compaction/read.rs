@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use weir_proto::batch::Values;
 
-use crate::catalog::SeriesKey;
+use crate::catalog::{DataFile, SeriesKey};
 use crate::fold::rows::{Quality, Rows, SeriesRows};
 use crate::model::StreamId;
 use crate::writer::{Provenance, WriteError, columns};
@@ -71,7 +71,9 @@ impl Gathered {
         }
     }
 
-    pub(super) fn add(&mut self, bytes: &Bytes, path: &str) -> Result<(), WriteError> {
+    /// The rows of `file`: as many as the catalog says, or an error.
+    pub(super) fn add(&mut self, bytes: &Bytes, file: &DataFile) -> Result<(), WriteError> {
+        let (path, mut rows) = (&file.path, 0);
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?
             .with_batch_size(64 << 10)
             .build()?;
@@ -83,6 +85,11 @@ impl Gathered {
                 )));
             }
             self.add_batch(&batch);
+            rows += batch.num_rows() as u64;
+        }
+        if rows != file.rows {
+            let text = format!("{path} holds {rows} rows, not {}", file.rows);
+            return Err(WriteError::Foreign(text));
         }
         Ok(())
     }

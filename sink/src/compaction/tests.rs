@@ -1,5 +1,7 @@
 //! Merging changes no row.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
@@ -17,6 +19,7 @@ fn compactor(world: &World, sink: &Running, min_files: usize) -> Compactor {
         lease_epoch: sink.lease_epoch,
         min_files,
         max_rows: 1 << 20,
+        faults: Faults::default(),
     }
 }
 
@@ -132,6 +135,109 @@ async fn a_merge_that_was_never_committed_is_an_orphan_under_the_next_lease() {
         .expect("asked");
     assert_eq!(orphans.len(), 1);
     assert_eq!(sink.readings().await, sender.sorted());
+    sink.stop().await.expect("stops");
+}
+
+fn object(world: &World, file: &DataFile) -> PathBuf {
+    world.dir.path().join("store").join(&file.path)
+}
+
+/// Everything there is to merge; a step that fails fails the test.
+async fn merge_all(compactor: &Compactor) {
+    while compactor.step().await.expect("no file stops the merges") {}
+}
+
+/// Changes one byte so that the file still reads as one of ours.
+fn change_unnoticed(world: &World, file: &DataFile) {
+    let path = object(world, file);
+    let good = fs::read(&path).expect("read");
+    let changed = (4..good.len()).find_map(|at| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        let bytes = Bytes::from(bytes);
+        let mut rows = read::Gathered::new(Arc::clone(&file.tenant));
+        let read = reading(file, || {
+            read::provenance(&bytes, &file.path)?;
+            rows.add(&bytes, file)
+        });
+        read.is_ok().then_some(bytes)
+    });
+    fs::write(path, changed.expect("Parquet does not notice all")).expect("written");
+}
+
+#[tokio::test]
+async fn a_changed_byte_is_named_by_the_audit_and_not_merged_onward_until_restored() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    fill(&sink, &mut sender, 4).await;
+    let files = sink.catalog.live_files().await.expect("read");
+    let good = fs::read(object(&world, &files[1])).expect("read");
+    change_unnoticed(&world, &files[1]);
+
+    let lines = audit(&sink.catalog, &sink.store).await.expect("audited");
+    let faults = &lines[0].faults;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    for part in [&files[1].path, "checksum differs: restore the file"] {
+        assert!(faults[0].contains(part), "{faults:?}");
+    }
+    let compactor = compactor(&world, &sink, 2);
+    merge_all(&compactor).await;
+    let live = sink.catalog.live_files().await.expect("read");
+    assert_eq!(live.len(), 2, "it, and the others as one");
+    assert!(live.contains(&files[1]), "{live:?}");
+
+    fs::write(object(&world, &files[1]), good).expect("restored");
+    world.clock.advance(Duration::from_secs(3600));
+    merge_all(&compactor).await;
+    assert_eq!(sink.catalog.live_files().await.expect("read").len(), 1);
+    assert_eq!(sink.readings().await, sender.sorted());
+    let lines = audit(&sink.catalog, &sink.store).await.expect("audited");
+    assert_eq!((lines[0].unexplained(), lines[0].faults.len()), (0, 0));
+    sink.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn one_missing_file_does_not_keep_the_others_from_being_merged() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    fill(&sink, &mut sender, 4).await;
+    let files = sink.catalog.live_files().await.expect("read");
+    sink.store.delete(&files[2].path).await.expect("deleted");
+    merge_all(&compactor(&world, &sink, 2)).await;
+    let live = sink.catalog.live_files().await.expect("read");
+    assert_eq!(live.len(), 2, "it, and the others as one");
+    assert!(live.contains(&files[2]), "the catalog goes on saying so");
+    let lines = audit(&sink.catalog, &sink.store).await.expect("audited");
+    let held = i64::try_from(files[2].rows).expect("few");
+    assert_eq!(lines[0].unexplained(), held);
+    assert!(lines[0].faults[0].contains(&files[2].path));
+    sink.stop().await.expect("stops");
+}
+
+#[tokio::test]
+async fn a_damaged_file_from_before_checksums_is_left_out_where_it_cannot_be_read() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    fill(&sink, &mut sender, 4).await;
+    sqlx::raw_sql("UPDATE files SET crc = NULL")
+        .execute(sink.catalog.pool())
+        .await
+        .expect("updated");
+    sink.kill().await;
+    let sink = world.start().await;
+    let files = sink.catalog.live_files().await.expect("read");
+    assert_eq!(files[0].crc, None);
+    let mut bytes = fs::read(object(&world, &files[0])).expect("read");
+    bytes[4..100].fill(0xff);
+    fs::write(object(&world, &files[0]), bytes).expect("written");
+    fs::write(object(&world, &files[3]), b"short").expect("written");
+    merge_all(&compactor(&world, &sink, 2)).await;
+    let live = sink.catalog.live_files().await.expect("read");
+    assert_eq!(live.len(), 3, "two that stay, and the others as one");
+    assert!(live.contains(&files[0]) && live.contains(&files[3]));
     sink.stop().await.expect("stops");
 }
 
