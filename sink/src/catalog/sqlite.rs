@@ -7,7 +7,7 @@ use prost::Message;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction};
 
 use super::{
     CatalogError, Commit, DataFile, DeadLetter, JournalLoss, PARTITION, Position, StreamLedger,
@@ -29,6 +29,16 @@ pub(super) fn uint(n: i64) -> u64 {
     n.cast_unsigned()
 }
 
+/// Whether a pooled connection can begin a transaction; one that cannot is closed and replaced.
+///
+/// SQLite ends a transaction by itself when the disk is full. The driver's own rollback then fails
+/// and it goes on counting the connection as inside one, for ever.
+async fn outside_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Behind the rollback that a dropped transaction has queued.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
 impl Catalog {
     /// Opens or creates the file and brings its schema up to date.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
@@ -41,6 +51,7 @@ impl Catalog {
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(10))
+            .before_acquire(|connection, _| Box::pin(outside_transaction(connection)))
             .connect_with(options)
             .await?;
         let mut connection = pool.acquire().await?;

@@ -260,3 +260,31 @@ async fn giving_up_moves_the_position_forward_only_and_says_what_went() {
     assert_eq!(losses.len(), 1);
     assert_eq!((losses[0].from, losses[0].through), (1, 20));
 }
+
+/// A full disk makes SQLite end the transaction by itself; the next one must not find the catalog
+/// stuck. The size limit of SQLite stands for the disk: the error is the same SQLITE_FULL.
+/// Red without the check of pooled connections: "begin_with at non-zero transaction depth".
+#[tokio::test]
+async fn full_disk_does_not_leave_the_catalog_stuck() {
+    let (_dir, _path, catalog) = open().await;
+    sqlx::query("CREATE TABLE filler (bytes BLOB)")
+        .execute(catalog.pool())
+        .await
+        .expect("a table");
+    let mut full = catalog.write().await.expect("begins");
+    sqlx::query("PRAGMA max_page_count = 1")
+        .execute(&mut *full)
+        .await
+        .expect("the limit is what the file has now");
+    let error = sqlx::query("INSERT INTO filler VALUES (zeroblob(10000000))")
+        .execute(&mut *full)
+        .await
+        .expect_err("there is no room");
+    assert!(error.to_string().contains("full"), "{error}");
+    drop(full);
+
+    for _ in 0..8 {
+        let next = catalog.write().await.expect("begins again");
+        next.commit().await.expect("commits");
+    }
+}

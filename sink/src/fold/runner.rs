@@ -32,6 +32,9 @@ pub(super) struct Runner {
     asked: bool,
     /// The journal could not be read the last time.
     unreadable: bool,
+    /// A flush ended without its commit: what it held is in no file, so nothing behind it may be
+    /// committed either. Only the next start, from the journal, goes on.
+    stopped: bool,
 }
 
 impl Runner {
@@ -52,13 +55,14 @@ impl Runner {
             dirty_since: None,
             asked: false,
             unreadable: false,
+            stopped: false,
         }
     }
 
     pub(super) async fn run(mut self) -> Result<(), FoldError> {
         let mut progress = self.parts.journal.progress();
         self.parts.stage.ok();
-        while !self.token.is_cancelled() {
+        while !self.token.is_cancelled() && !self.stopped {
             progress.borrow_and_update();
             let more = self.pull().await;
             let began = self.begin_flush_if_due();
@@ -84,12 +88,18 @@ impl Runner {
     }
 
     /// What is durable and folded goes into files; what is left the next start will fold.
+    ///
+    /// A flush that was stopped in its pause has committed nothing. Another one after it would move
+    /// the position past the rows of the first, which the journal would then let go.
     async fn drain(mut self) -> Result<(), FoldError> {
         self.pull().await;
-        self.end_flush().await.or_else(stopped)?;
-        if self.flushing.is_none() && !self.shared.state().current.is_empty() {
+        self.end_flush().await?;
+        if !self.stopped && !self.shared.state().current.is_empty() {
             self.begin_flush();
-            self.end_flush().await.or_else(stopped)?;
+            self.end_flush().await?;
+        }
+        if self.stopped {
+            tracing::warn!("stopped with rows that are not in files, the journal has them");
         }
         Ok(())
     }
@@ -154,7 +164,7 @@ impl Runner {
     }
 
     fn begin_flush_if_due(&mut self) -> bool {
-        if self.flushing.is_some() || self.dirty_since.is_none() {
+        if self.flushing.is_some() || self.dirty_since.is_none() || self.stopped {
             return false;
         }
         let rows = self.shared.state().current.row_count;
@@ -197,7 +207,13 @@ impl Runner {
 
     async fn finish(&mut self, result: Result<Flushed, FoldError>) -> Result<(), FoldError> {
         self.flushing = None;
-        let Flushed { through, files } = result?;
+        let Flushed { through, files } = match result {
+            Err(FoldError::Stopped) => {
+                self.stopped = true;
+                return Ok(());
+            }
+            result => result?,
+        };
         self.committed.number = through;
         let shared = &self.shared;
         shared.views.thaw(|| shared.state().thaw(files));
@@ -208,17 +224,6 @@ impl Runner {
             tracing::warn!(through, %error, "cannot release the journal, will try with the next flush");
         }
         Ok(())
-    }
-}
-
-/// A flush that was told to stop is no fault: the journal still has what it held.
-fn stopped(error: FoldError) -> Result<(), FoldError> {
-    match error {
-        FoldError::Stopped => {
-            tracing::warn!("stopped with rows that are not in files, the journal has them");
-            Ok(())
-        }
-        other => Err(other),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Crashes, foreign hands and failing disks around a flush.
 
 use std::fs;
+use std::time::Duration;
 
 use super::sender::{Sender, seconds};
 use super::world::{Running, World, until};
@@ -235,4 +236,35 @@ async fn a_stop_flushes_what_is_folded() {
             .number,
         number
     );
+}
+
+/// A stop finds a flush in its pause after a failure, and newer rows behind it, while the store is
+/// well again. Red when the newer rows are flushed: the position passes the rows of the first flush
+/// and the journal lets them go.
+#[tokio::test]
+async fn a_stop_during_a_failed_flush_commits_nothing_past_it() {
+    let world = World::new();
+    let mut config = World::quiet();
+    config.retry = (Duration::from_secs(3600), Duration::from_secs(3600));
+    let sink = world.start_with(config).await.expect("opens");
+    let samples = world.dir.path().join("store/samples");
+    fs::write(&samples, b"in the way").expect("written");
+    let mut sender = Sender::new(1);
+    let first = sink
+        .deliver(&sender.numbers("pump", &["speed"], &seconds(0, 3)))
+        .await;
+    sink.folded(first).await;
+    sink.fold.flush();
+    until("the flush has failed", || sink.fold.flushes().failures > 0).await;
+    fs::remove_file(&samples).expect("removed");
+    let second = sink
+        .deliver(&sender.numbers("fan", &["speed"], &seconds(10, 3)))
+        .await;
+    sink.folded(second).await;
+    sink.stop().await.expect("a stop is no failure");
+
+    let sink = world.start().await;
+    sink.folded(second).await;
+    assert_eq!(sink.readings().await, sender.sorted());
+    sink.stop().await.expect("stops");
 }
