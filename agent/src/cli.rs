@@ -176,21 +176,14 @@ fn log_panics() {
     }));
 }
 
-/// What went wrong and why, each thing once: many errors quote their cause already. Faults of the configuration have a line each.
+/// What went wrong and why. Faults of the configuration have a line each.
 fn told(error: &anyhow::Error) -> String {
     if let Some(faults) = error.downcast_ref::<Faults>() {
         let count = faults.len();
         let noun = if count == 1 { "fault" } else { "faults" };
         return format!("{count} {noun} in the configuration\n{faults}");
     }
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
+    output::causes(error.as_ref())
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {

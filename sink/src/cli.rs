@@ -149,7 +149,8 @@ fn start(config: Config) -> Exit {
     let exit = runtime
         .block_on(crate::run::run(config))
         .unwrap_or_else(|error| {
-            tracing::error!("cannot start: {error:#}");
+            let causes = output::causes(error.as_ref());
+            tracing::error!("cannot start: {causes}");
             Exit::CannotCreate
         });
     // What is late was named, and must not hold up the end.
@@ -170,7 +171,8 @@ fn recover(config: &Config) -> Exit {
         ))),
         Ok(None) => printed(output::line("nothing is missing")),
         Err(error) => {
-            output::note(&format!("cannot recover: {error:#}"));
+            let causes = output::causes(error.as_ref());
+            output::note(&format!("cannot recover: {causes}"));
             Exit::Failure
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weir_journal::{Committer, Disk, Journal, OpenError, Options};
 use weir_process::clock::{Clock, SystemClock};
@@ -153,6 +154,12 @@ fn name_recover(error: FoldError) -> anyhow::Error {
 /// `weir-sink recover`: counts the records between catalog and journal as lost, so that the sink
 /// starts again. Answers the range, or nothing when none is missing.
 pub async fn recover(config: &Config) -> anyhow::Result<Option<(u64, u64)>> {
+    let directory = &config.journal_dir;
+    anyhow::ensure!(
+        directory.is_dir(),
+        "there is no journal at {}: set WEIR_SINK_DATA_DIR to the directory of the sink that does not start",
+        directory.display()
+    );
     let (journal, _committer) = open_journal(config)?;
     let catalog = open_catalog(config).await?;
     let lost = fold::recover(&journal, &catalog).await?;
@@ -221,8 +228,8 @@ fn start(
     });
     shutdown.spawn("http", http::serve(http, front, shutdown.token()));
     running.watch_gate(&opened);
-    running.maintain(config, &opened);
-    running.deliver_and_fold(grpc, opened);
+    let maintaining = running.maintain(config, &opened);
+    running.deliver_and_fold(grpc, opened, maintaining);
     Ok(running)
 }
 
@@ -244,7 +251,7 @@ impl Running {
         });
     }
 
-    fn maintain(&self, config: &Config, opened: &Opened) {
+    fn maintain(&self, config: &Config, opened: &Opened) -> JoinHandle<()> {
         let maintenance = Maintenance::new(
             &opened.fold,
             opened.catalog.clone(),
@@ -253,11 +260,12 @@ impl Running {
             maintenance_config(config),
         );
         let token = self.shutdown.token();
-        self.shutdown.spawn("maintenance", maintenance.run(token));
+        self.shutdown.spawn("maintenance", maintenance.run(token))
     }
 
-    /// Agents, then the fold, then the journal: each stops when the one before has.
-    fn deliver_and_fold(&self, grpc: TcpListener, opened: Opened) {
+    /// Agents, then the fold, then the journal: each stops when the one before has. The catalog is
+    /// closed when nobody asks it any more.
+    fn deliver_and_fold(&self, grpc: TcpListener, opened: Opened, maintaining: JoinHandle<()>) {
         let (shutdown, verdict) = (self.shutdown.clone(), self.verdict.clone());
         let fold_token = CancellationToken::new();
         let served = grpc::serve(grpc, opened.ingest, shutdown.token());
@@ -288,6 +296,7 @@ impl Running {
             let _ = serving.await;
             fold_token.cancel();
             let _ = folding.await;
+            let _ = maintaining.await;
             catalog.close().await;
             journal.close();
         });

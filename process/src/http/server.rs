@@ -38,7 +38,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 64,
+            connections: 1024,
             header_time: Duration::from_secs(10),
             body_bytes: 1 << 20,
             body_time: Duration::from_secs(10),

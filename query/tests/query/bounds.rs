@@ -269,3 +269,22 @@ async fn runs_many_statements_at_once() {
         assert_eq!(json(&answer.unwrap().unwrap())["rows"], json!([[481]]));
     }
 }
+
+/// A value of any size from a few characters would pass the memory limit unseen.
+#[tokio::test]
+async fn has_no_function_that_makes_a_huge_value() {
+    let engine = engine(limits());
+    for statement in [
+        "select repeat('x', 2000000000)",
+        "select lpad('x', 2000000000)",
+        "select rpad('x', 2000000000)",
+        "select array_repeat(1, 2000000000)",
+        "select list_repeat(1, 2000000000)",
+        "select array_resize([1], 2000000000)",
+        "select range(0, 2000000000)",
+        "select generate_series(0, 2000000000)",
+    ] {
+        let error = engine.run(statement, Lake::new().tables).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadSql, "{statement}: {error}");
+    }
+}
