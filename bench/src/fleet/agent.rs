@@ -213,7 +213,7 @@ impl Link {
                     let micros = first.sent.elapsed().as_micros();
                     tally
                         .latency
-                        .saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
+                        .record(u64::try_from(micros).unwrap_or(u64::MAX))?;
                     self.outstanding -= first.bytes;
                     self.waiting.pop_front();
                 }
