@@ -142,8 +142,9 @@ impl Shared {
             }
             _ => {}
         }
-        self.storage.sync_dir(&self.dir)?;
+        // The file is out of the list for good: a failing sync must not keep its bytes on the account.
         self.handover.credit(oldest.bytes);
+        self.storage.sync_dir(&self.dir)?;
         Ok(Some((oldest.first, oldest.next - 1)))
     }
 

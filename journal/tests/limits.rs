@@ -135,6 +135,29 @@ async fn a_failed_sync_poisons_the_journal_and_is_not_tried_again() {
 }
 
 #[test]
+fn a_removed_segment_is_off_the_account_even_if_its_directory_cannot_be_synced() {
+    let memory = Memory::new();
+    let (journal, mut committer) = open(&memory, small()).unwrap();
+    for _ in 0..20 {
+        journal.try_append(1, &[&[7; 100]]).unwrap();
+        settle(&mut committer);
+    }
+    memory.set_faults(Faults {
+        operations_left: Some(1),
+        ..Faults::default()
+    });
+    journal.drop_oldest().unwrap_err();
+    memory.set_faults(Faults::default());
+    assert!(journal.oldest() > 1, "the file is gone");
+    journal.release(20).unwrap();
+    settle(&mut committer);
+    let counted = journal.bytes();
+    drop((journal, committer));
+    let (journal, _committer) = open(&memory, small()).unwrap();
+    assert_eq!(counted, journal.bytes());
+}
+
+#[test]
 fn the_limit_holds_and_the_reserve_lies_beyond_it() {
     let memory = Memory::new();
     let options = Options {
