@@ -50,12 +50,23 @@ pub(crate) struct Compactor {
     pub(crate) max_rows: u64,
     /// Files that are left out.
     pub(crate) faults: Faults,
+    /// A merge of which it is not known whether the catalog has it. The next one waits for that.
+    pub(crate) unsettled: Option<Replacement>,
+}
+
+/// One file in the place of others.
+pub(crate) struct Replacement {
+    inputs: Vec<DataFile>,
+    output: DataFile,
 }
 
 impl Compactor {
     /// Merges once, where it helps most, or finds a file it leaves out from now on; answers whether
     /// it did either.
-    pub(crate) async fn step(&self) -> Result<bool, FoldError> {
+    pub(crate) async fn step(&mut self) -> Result<bool, FoldError> {
+        if self.settle().await? {
+            return Ok(true);
+        }
         let live = self.faults.sound(&self.fold.files(), self.clock.wall_ns());
         let today = writer::date_of(self.clock.wall_ns().div_euclid(DAY_NS) - 2);
         let Some(inputs) = choose(&live, self.min_files, self.max_rows, &today) else {
@@ -64,7 +75,7 @@ impl Compactor {
         self.merge(inputs).await
     }
 
-    async fn merge(&self, inputs: Vec<DataFile>) -> Result<bool, FoldError> {
+    async fn merge(&mut self, inputs: Vec<DataFile>) -> Result<bool, FoldError> {
         let now_ns = self.clock.wall_ns();
         let mut contents = Vec::with_capacity(inputs.len());
         for input in &inputs {
@@ -100,10 +111,38 @@ impl Compactor {
             Err(CatalogError::NotLive(path)) => {
                 tracing::info!(path, "merge given up, an input has expired meanwhile");
                 self.give_up(&output.path).await?;
+                self.forget_dead(inputs).await?;
                 return Ok(false);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // A commit that fails may have happened all the same.
+                self.unsettled = Some(Replacement { inputs, output });
+                return match self.settle().await {
+                    Ok(true) => Ok(true),
+                    Ok(false) | Err(_) => Err(error.into()),
+                };
+            }
         }
+        self.show(Replacement { inputs, output });
+        Ok(true)
+    }
+
+    /// Finds out whether the merge that is in doubt was committed, and shows it if so. Until then
+    /// queries read its inputs, which are deleted some time after they left the catalog.
+    async fn settle(&mut self) -> Result<bool, FoldError> {
+        let Some(doubtful) = &self.unsettled else {
+            return Ok(false);
+        };
+        let live = self.catalog.live_files().await?;
+        let committed = live.iter().any(|file| file.path == doubtful.output.path);
+        // What was not committed is an orphan under the next lease.
+        if let Some(replacement) = self.unsettled.take().filter(|_| committed) {
+            self.show(replacement);
+        }
+        Ok(committed)
+    }
+
+    fn show(&self, Replacement { inputs, output }: Replacement) {
         tracing::debug!(
             inputs = inputs.len(),
             rows = output.rows,
@@ -111,7 +150,15 @@ impl Compactor {
             "files merged"
         );
         self.fold.replace_files(&inputs, Some(output));
-        Ok(true)
+    }
+
+    /// Takes those of the inputs out of the view that the catalog no longer has: they would be
+    /// chosen again and again.
+    async fn forget_dead(&self, mut inputs: Vec<DataFile>) -> Result<(), FoldError> {
+        let live = self.catalog.live_files().await?;
+        inputs.retain(|input| live.iter().all(|file| file.path != input.path));
+        self.fold.replace_files(&inputs, None);
+        Ok(())
     }
 
     async fn give_up(&self, path: &str) -> Result<(), FoldError> {

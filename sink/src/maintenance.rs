@@ -70,6 +70,7 @@ impl Maintenance {
             min_files: config.min_files,
             max_rows: config.max_merge_rows,
             faults: Faults::default(),
+            unsettled: None,
         };
         let retention = Retention {
             catalog,
@@ -88,7 +89,7 @@ impl Maintenance {
     }
 
     /// Works until told to stop.
-    pub async fn run(self, token: CancellationToken) {
+    pub async fn run(mut self, token: CancellationToken) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut first = true;
@@ -104,7 +105,7 @@ impl Maintenance {
         }
     }
 
-    async fn round(&self, token: &CancellationToken, first: bool) -> Result<(), FoldError> {
+    async fn round(&mut self, token: &CancellationToken, first: bool) -> Result<(), FoldError> {
         self.retention.sweep().await?;
         if first {
             self.retention.unknown().await?;

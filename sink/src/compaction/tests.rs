@@ -20,6 +20,7 @@ fn compactor(world: &World, sink: &Running, min_files: usize) -> Compactor {
         min_files,
         max_rows: 1 << 20,
         faults: Faults::default(),
+        unsettled: None,
     }
 }
 
@@ -48,7 +49,7 @@ async fn the_rows_of_a_merged_file_are_those_of_its_inputs() {
     fill(&sink, &mut sender, 8).await;
     let before = sink.fold.view(DEFAULT_TENANT);
     assert_eq!(before.files.len(), 8);
-    let compactor = compactor(&world, &sink, 8);
+    let mut compactor = compactor(&world, &sink, 8);
     assert!(compactor.step().await.expect("merged"));
     assert!(
         !compactor.step().await.expect("looked"),
@@ -95,13 +96,51 @@ async fn a_merge_whose_input_expires_meanwhile_is_given_up_and_leaves_nothing() 
         .expire_files(&inputs[..1], 1)
         .await
         .expect("expired");
-    sink.fold.replace_files(&gone, None);
+    assert_eq!((gone.len(), sink.fold.files().len()), (1, 3));
     let merged = compactor(&world, &sink, 2).merge(inputs.clone()).await;
     assert!(!merged.expect("given up"));
     assert_eq!(sink.catalog.live_files().await.expect("read"), inputs[1..]);
+    let mut shown = sink.fold.files().to_vec();
+    shown.sort_by(|a, b| a.path.cmp(&b.path));
+    assert_eq!(shown, inputs[1..], "it would be chosen again and again");
     assert_eq!(sink.store.list().await.expect("listed").len(), 3);
     assert_eq!(sink.catalog.known_paths().await.expect("read").len(), 3);
     sink.stop().await.expect("stops");
+}
+
+/// The answer to the commit was an error, and so was the answer to the question after it.
+#[tokio::test]
+async fn a_merge_whose_commit_was_in_doubt_is_shown_once_the_catalog_says_so() {
+    for committed in [true, false] {
+        let world = World::new();
+        let sink = world.start().await;
+        let mut sender = Sender::new(1);
+        fill(&sink, &mut sender, 3).await;
+        let inputs = sink.catalog.live_files().await.expect("read");
+        let mut compactor = compactor(&world, &sink, 8);
+        assert!(compactor.merge(inputs.clone()).await.expect("merged"));
+        let output = sink.fold.files()[0].clone();
+        if !committed {
+            sqlx::query("UPDATE files SET removed_at_ns = 1 WHERE path = ?")
+                .bind(&output.path)
+                .execute(sink.catalog.pool())
+                .await
+                .expect("out of sight");
+        }
+        sink.fold.replace_files(std::slice::from_ref(&output), None);
+        for input in &inputs {
+            sink.fold.replace_files(&[], Some(input.clone()));
+        }
+        compactor.unsettled = Some(Replacement {
+            inputs: inputs.clone(),
+            output: output.clone(),
+        });
+        assert_eq!(compactor.step().await.expect("asked"), committed);
+        let shown = if committed { vec![output] } else { inputs };
+        assert_eq!(*sink.fold.files(), shown);
+        assert!(compactor.unsettled.is_none());
+        sink.stop().await.expect("stops");
+    }
 }
 
 #[tokio::test]
@@ -143,7 +182,7 @@ fn object(world: &World, file: &DataFile) -> PathBuf {
 }
 
 /// Everything there is to merge; a step that fails fails the test.
-async fn merge_all(compactor: &Compactor) {
+async fn merge_all(compactor: &mut Compactor) {
     while compactor.step().await.expect("no file stops the merges") {}
 }
 
@@ -181,15 +220,15 @@ async fn a_changed_byte_is_named_by_the_audit_and_not_merged_onward_until_restor
     for part in [&files[1].path, "checksum differs: restore the file"] {
         assert!(faults[0].contains(part), "{faults:?}");
     }
-    let compactor = compactor(&world, &sink, 2);
-    merge_all(&compactor).await;
+    let mut compactor = compactor(&world, &sink, 2);
+    merge_all(&mut compactor).await;
     let live = sink.catalog.live_files().await.expect("read");
     assert_eq!(live.len(), 2, "it, and the others as one");
     assert!(live.contains(&files[1]), "{live:?}");
 
     fs::write(object(&world, &files[1]), good).expect("restored");
     world.clock.advance(Duration::from_secs(3600));
-    merge_all(&compactor).await;
+    merge_all(&mut compactor).await;
     assert_eq!(sink.catalog.live_files().await.expect("read").len(), 1);
     assert_eq!(sink.readings().await, sender.sorted());
     let lines = audit(&sink.catalog, &sink.store).await.expect("audited");
@@ -205,7 +244,7 @@ async fn one_missing_file_does_not_keep_the_others_from_being_merged() {
     fill(&sink, &mut sender, 4).await;
     let files = sink.catalog.live_files().await.expect("read");
     sink.store.delete(&files[2].path).await.expect("deleted");
-    merge_all(&compactor(&world, &sink, 2)).await;
+    merge_all(&mut compactor(&world, &sink, 2)).await;
     let live = sink.catalog.live_files().await.expect("read");
     assert_eq!(live.len(), 2, "it, and the others as one");
     assert!(live.contains(&files[2]), "the catalog goes on saying so");
@@ -234,7 +273,7 @@ async fn a_damaged_file_from_before_checksums_is_left_out_where_it_cannot_be_rea
     bytes[4..100].fill(0xff);
     fs::write(object(&world, &files[0]), bytes).expect("written");
     fs::write(object(&world, &files[3]), b"short").expect("written");
-    merge_all(&compactor(&world, &sink, 2)).await;
+    merge_all(&mut compactor(&world, &sink, 2)).await;
     let live = sink.catalog.live_files().await.expect("read");
     assert_eq!(live.len(), 3, "two that stay, and the others as one");
     assert!(live.contains(&files[0]) && live.contains(&files[3]));
