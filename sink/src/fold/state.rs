@@ -167,13 +167,11 @@ impl State {
             through,
             "journal is damaged, its readings show as unexplained"
         );
-        let journal_id = self.journal_id;
-        let reason = "damaged".into();
         self.current.losses.push(JournalLoss {
-            journal_id,
+            journal_id: self.journal_id,
             from,
             through,
-            reason,
+            reason: "damaged".into(),
         });
     }
 
@@ -316,7 +314,7 @@ impl State {
     }
 
     fn close(&mut self, stream: u32, close: &v1::Close) {
-        let ledger = &mut self.streams[stream as usize].ledger;
+        let Stream { ledger, refs } = &mut self.streams[stream as usize];
         if close.last_sequence > ledger.watermark {
             tracing::error!(
                 stream_id = %ledger.stream_id,
@@ -328,6 +326,8 @@ impl State {
             self.counts.gaps += 1;
         }
         ledger.closed = true;
+        // Nothing that is folded can follow; the catalog keeps none of a closed stream either.
+        *refs = HashMap::new();
     }
 
     /// Says so, once, when a record does not follow the one before. The count shows in

@@ -193,6 +193,34 @@ fn broken(envelope: &Envelope, change: impl FnOnce(&mut v1::Batch)) -> Envelope 
     }
 }
 
+/// Ingest lets nothing past a close; if a journal holds it all the same, the fold's answer must not
+/// depend on a restart in between, after which the refs of a closed stream are gone.
+#[tokio::test]
+async fn a_batch_behind_a_close_is_set_aside_with_and_without_a_restart() {
+    for restarts in [false, true] {
+        let world = World::new();
+        let mut sink = world.start().await;
+        let mut sender = Sender::new(1);
+        sink.deliver(&sender.numbers("pump", &["speed"], &seconds(0, 3)))
+            .await;
+        let close = v1::record::Record::Close(v1::Close { last_sequence: 1 });
+        let number = sink.deliver(&sender.envelope(close)).await;
+        sink.folded(number).await;
+        sink.flush().await;
+        if restarts {
+            sink.kill().await;
+            sink = world.start().await;
+        }
+        let late = sender.numbers("pump", &["speed"], &seconds(3, 4));
+        let number = sink.deliver(&late).await;
+        sink.folded(number).await;
+        let ledger = one(sink.fold.streams());
+        assert_eq!(ledger.dropped["fold_error"], 4, "restarts: {restarts}");
+        assert_eq!((ledger.stored, ledger.unexplained()), (3, 0));
+        sink.stop().await.expect("stops");
+    }
+}
+
 #[tokio::test]
 async fn reports_definitions_and_closing_survive_a_restart() {
     let world = World::new();
