@@ -3,7 +3,7 @@
 use weir_proto::v1;
 
 /// How many drop reasons the protocol has, the unspecified one included.
-pub const REASONS: usize = 8;
+pub const REASONS: usize = v1::DropReason::SinkRolledBack as usize + 1;
 
 /// Where a stream stands after a record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

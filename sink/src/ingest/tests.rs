@@ -6,7 +6,7 @@ use weir_proto::v1::record::Record;
 
 use super::check::{Unreadable, read};
 use super::fault::Fault;
-use super::mark::Mark;
+use super::mark::{Mark, REASONS};
 use super::stream::{Screened, Stream};
 use super::{check_hello, hold};
 
@@ -453,4 +453,14 @@ fn a_lock_survives_a_panic_of_its_holder() {
     });
     assert!(panicked.join().is_err());
     assert_eq!(*hold(&shared), 7);
+}
+
+#[test]
+fn every_drop_reason_has_its_own_count() {
+    let known = |number: usize| v1::DropReason::try_from(i32::try_from(number).unwrap()).is_ok();
+    assert!((0..REASONS).all(known));
+    assert!(
+        !known(REASONS),
+        "a new reason would be counted as unspecified"
+    );
 }
