@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use weir_journal::{Disk, Journal, Options};
 use weir_process::clock::SystemClock;
 use weir_process::metrics::Registry;
@@ -90,7 +91,7 @@ async fn run(dir: &Path, requests: Vec<(usize, v1::DeliverRequest)>) -> (Duratio
     for device in 0..DEVICES {
         sessions.push(
             ingest
-                .open("default", &hello(device))
+                .open("default", &hello(device), &CancellationToken::new())
                 .await
                 .expect("welcome")
                 .0,

@@ -26,6 +26,7 @@ mod stream;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,9 +46,10 @@ pub use mark::{Mark, REASONS};
 pub use restore::RestoreError;
 pub use session::{Session, Taken};
 
+use session::Ends;
 use stream::Stream;
 
-/// How long a Hello waits for the former owner of its stream.
+/// How long a Hello waits for the former owner of its stream, and then for what that one appended.
 const HANDOVER: Duration = Duration::from_secs(20);
 
 /// Longest name of an agent, in characters.
@@ -60,7 +62,8 @@ pub struct IngestConfig {
     pub window_bytes: u64,
     /// Calls of Deliver at one time.
     pub max_connections: usize,
-    /// Streams remembered, closed ones included.
+    /// Streams that are not closed. A closed one is a few numbers that are kept beside them, so that an
+    /// agent that begins a stream with every start does not keep others out.
     pub max_streams: usize,
     /// Journal bytes from which nothing more is accepted.
     pub high_water_bytes: u64,
@@ -83,6 +86,8 @@ struct Inner {
     config: IngestConfig,
     metrics: IngestMetrics,
     streams: Mutex<HashMap<StreamKey, Arc<Slot>>>,
+    /// How many of the streams are closed.
+    ended: AtomicUsize,
     connections: Arc<Semaphore>,
 }
 
@@ -162,6 +167,7 @@ impl Ingest {
                 config,
                 metrics,
                 streams: Mutex::default(),
+                ended: AtomicUsize::new(0),
                 connections: Arc::new(Semaphore::new(config.max_connections)),
             }),
         }
@@ -182,11 +188,12 @@ impl Ingest {
         &self.inner.metrics
     }
 
-    /// Takes over a stream for one call. Waits for its former owner.
+    /// Takes over a stream for one call. Waits for its former owner, though not once `draining`.
     pub async fn open(
         &self,
         tenant: &str,
         hello: &v1::Hello,
+        draining: &CancellationToken,
     ) -> Result<(Session, v1::Welcome), Fault> {
         let id = check_hello(hello)?;
         self.inner.gate.check()?;
@@ -199,6 +206,7 @@ impl Ingest {
         let lane = tokio::select! {
             lane = Arc::clone(&slot.lane).lock_owned() => lane,
             () = displaced.cancelled() => return Err(Fault::Displaced),
+            () = draining.cancelled() => return Err(Fault::Draining),
             () = tokio::time::sleep(HANDOVER) => {
                 return Err(Fault::Overloaded("the former connection of this stream has not ended".into()));
             }
@@ -213,7 +221,11 @@ impl Ingest {
             seen.agent.clone_from(&hello.agent);
             seen.clock_offset_ns = clock_offset_ns;
         }
-        let session = Session::new(self.clone(), slot, displaced, (lane, permit));
+        let ends = Ends {
+            displaced,
+            draining: draining.clone(),
+        };
+        let session = Session::new(self.clone(), slot, ends, (lane, permit));
         let welcome = session.welcome().await?;
         Ok((session, welcome))
     }
@@ -223,9 +235,10 @@ impl Ingest {
         if let Some(slot) = streams.get(&key) {
             return Ok(Arc::clone(slot));
         }
-        if streams.len() >= self.inner.config.max_streams {
+        let ended = self.inner.ended.load(Ordering::Relaxed);
+        if streams.len().saturating_sub(ended) >= self.inner.config.max_streams {
             return Err(Fault::Overloaded(
-                "too many streams: raise streams.max".into(),
+                "too many streams: raise WEIR_SINK_INGEST_MAX_STREAMS".into(),
             ));
         }
         let slot = Arc::new(Slot::new(key.clone()));

@@ -116,7 +116,7 @@ const INTAKE: [Key; 6] = [
         "ingest.max_streams",
         Count,
         "1000000",
-        "streams remembered, ended ones included",
+        "streams that have not ended; ended ones are remembered beside them",
     ),
 ];
 

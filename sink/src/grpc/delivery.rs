@@ -149,7 +149,7 @@ impl Call {
         }
         let (session, welcome) = self
             .ingest
-            .open(&self.tenant, &hello)
+            .open(&self.tenant, &hello, &self.draining)
             .await
             .map_err(End::Fault)?;
         tracing::debug!(
@@ -205,7 +205,9 @@ impl Call {
                 () = session.displaced().cancelled(), if open => {
                     ending = Some(End::Fault(Fault::Displaced));
                 }
-                () = tokio::time::sleep(GOODBYE_TIME), if !open => return End::ClientGone,
+                () = tokio::time::sleep(GOODBYE_TIME), if !open => {
+                    return overdue(ending, session.is_pending());
+                }
                 message = self.requests.message(), if reads => match message {
                     Ok(Some(request)) => {
                         let taken = session.take(request).await;
@@ -223,8 +225,40 @@ impl Call {
     }
 }
 
+/// How a call ends that is over and could not say everything in time. While something waits for
+/// its commit that is never a good end, which would say of a Close that it is durable.
+fn overdue(ending: Option<End>, pending: bool) -> End {
+    match ending {
+        _ if !pending => End::ClientGone,
+        None | Some(End::Done | End::ClientGone) => End::Fault(Fault::Overloaded(
+            "what was sent last is not durable yet".into(),
+        )),
+        Some(said) => said,
+    }
+}
+
 fn response(answer: Answer) -> v1::DeliverResponse {
     v1::DeliverResponse {
         response: Some(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_over_never_ends_well_while_something_waits_for_its_commit() {
+        for ending in [None, Some(End::Done)] {
+            let End::Fault(fault) = overdue(ending, true) else {
+                panic!("the agent would take it for a durable Close");
+            };
+            let status = status_of(&fault);
+            assert_eq!(status.code(), tonic::Code::Unavailable);
+            assert!(fault.retry_after().is_some());
+        }
+        let drained = overdue(Some(End::Fault(Fault::Draining)), true);
+        assert!(matches!(drained, End::Fault(Fault::Draining)));
+        assert!(matches!(overdue(Some(End::Done), false), End::ClientGone));
     }
 }

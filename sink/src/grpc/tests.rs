@@ -1,6 +1,7 @@
 //! Delivery through the port, in process: a hand-written client, a real journal on disk.
 
 mod rig;
+mod waits;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use weir_journal::{Item, Journal, ReadError};
 use weir_proto::v1;
@@ -52,8 +53,13 @@ impl Ingest {
             hold(&self.inner.streams).insert(key, Arc::new(slot));
         }
         let scanned = self.scan(&self.inner.journal, position)?;
-        let streams = hold(&self.inner.streams).len();
-        tracing::info!(streams, scanned, position, "streams restored");
+        let (streams, ended) = {
+            let streams = hold(&self.inner.streams);
+            let ended = streams.values().filter(|slot| slot.stream().is_closed());
+            (streams.len(), ended.count())
+        };
+        self.inner.ended.store(ended, Ordering::Relaxed);
+        tracing::info!(streams, ended, scanned, position, "streams restored");
         Ok(())
     }
 

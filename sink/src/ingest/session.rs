@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use weir_proto::{limits, v1};
 use super::check::{Readable, Unreadable, read};
 use super::fault::{Fault, Refusal, refused_code_name};
 use super::stream::{Effect, Screened};
-use super::{Ingest, Slot, hold};
+use super::{HANDOVER, Ingest, Slot, hold};
 use crate::envelope::{self, Envelope};
 use crate::fold::{Arrival, Decoded};
 
@@ -26,12 +27,29 @@ const BUSY: Duration = Duration::from_secs(20);
 pub struct Session {
     ingest: Ingest,
     slot: Arc<Slot>,
-    displaced: CancellationToken,
+    ends: Ends,
     _held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
     /// Last journal number of each request that waits for its acknowledgement.
     requests: VecDeque<u64>,
     /// Something came again that is durable: say so once more.
     again: bool,
+}
+
+/// What a session that waits gives up for.
+pub(super) struct Ends {
+    /// A newer connection wants the stream.
+    pub(super) displaced: CancellationToken,
+    /// The sink stops.
+    pub(super) draining: CancellationToken,
+}
+
+impl Ends {
+    async fn fault(&self) -> Fault {
+        tokio::select! {
+            () = self.displaced.cancelled() => Fault::Displaced,
+            () = self.draining.cancelled() => Fault::Draining,
+        }
+    }
 }
 
 /// What came of a request.
@@ -64,13 +82,13 @@ impl Session {
     pub(super) fn new(
         ingest: Ingest,
         slot: Arc<Slot>,
-        displaced: CancellationToken,
+        ends: Ends,
         held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
     ) -> Self {
         Self {
             ingest,
             slot,
-            displaced,
+            ends,
             _held: held,
             requests: VecDeque::new(),
             again: false,
@@ -81,7 +99,15 @@ impl Session {
     pub(super) async fn welcome(&self) -> Result<v1::Welcome, Fault> {
         let last_pending = self.slot.stream().last_pending();
         if let Some(number) = last_pending {
-            let through = self.ingest.inner.journal.committed(number).await?;
+            let through = tokio::select! {
+                through = self.ingest.inner.journal.committed(number) => through?,
+                fault = self.ends.fault() => return Err(fault),
+                () = tokio::time::sleep(HANDOVER) => {
+                    return Err(Fault::Overloaded(
+                        "what the former connection of this stream sent is not durable yet".into(),
+                    ));
+                }
+            };
             self.slot.stream().settle(through);
         }
         let mut stream = self.slot.stream();
@@ -99,7 +125,7 @@ impl Session {
 
     /// Cancelled when a newer connection wants this stream.
     pub fn displaced(&self) -> &CancellationToken {
-        &self.displaced
+        &self.ends.displaced
     }
 
     /// Whether the window lets another request in. One may always be outstanding.
@@ -251,13 +277,17 @@ impl Session {
         let envelope = self.envelope(record, incoming.received_ns, incoming.report.copied());
         let bytes = envelope.record.len() as u64;
         let number = self.journal(&envelope).await?;
-        let jump = effect.jump;
+        let (jump, closes) = (effect.jump, effect.closes);
         let jumped_first = self.slot.stream().appended(effect, number, bytes);
         if jumped_first {
             tracing::error!(
                 stream = %self.slot.key, readings = jump,
                 "an agent's counts do not follow each other: these readings will be unexplained"
             );
+        }
+        if closes {
+            // Once per stream: a Close that comes again is not appended.
+            self.ingest.inner.ended.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(readings) = readings {
             self.ingest.inner.metrics.batches.inc();
@@ -310,7 +340,7 @@ impl Session {
             }
             tokio::select! {
                 _ = progress.changed() => {}
-                () = self.displaced.cancelled() => return Err(Fault::Displaced),
+                fault = self.ends.fault() => return Err(fault),
                 () = tokio::time::sleep_until(deadline) => return Err(AppendError::Busy.into()),
             }
         }

@@ -46,17 +46,26 @@ impl Rig {
 
     /// Appends are numbered and not committed until [`Rig::commit`].
     pub(super) async fn paused() -> Self {
-        Self::open(tempfile::tempdir().unwrap(), u64::MAX).await
+        Self::open(tempfile::tempdir().unwrap(), Options::default(), u64::MAX).await
+    }
+
+    /// Paused, and the journal is busy once so many bytes wait.
+    pub(super) async fn with_queue(queue_bytes: usize) -> Self {
+        let options = Options {
+            queue_bytes,
+            ..Options::default()
+        };
+        Self::open(tempfile::tempdir().unwrap(), options, u64::MAX).await
     }
 
     pub(super) async fn with_high_water(bytes: u64) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), bytes).await
+        Self::open(tempfile::tempdir().unwrap(), Options::default(), bytes).await
     }
 
-    async fn open(place: tempfile::TempDir, high_water_bytes: u64) -> Self {
+    async fn open(place: tempfile::TempDir, options: Options, high_water_bytes: u64) -> Self {
         let options = Options {
             segment_bytes: 1 << 20,
-            ..Options::default()
+            ..options
         };
         let dir = place.path().join("log");
         let (journal, committer) = Journal::open(Arc::new(Disk), &dir, options).unwrap();
@@ -110,7 +119,7 @@ impl Rig {
         self.journal.close();
         self.committing.unwrap().join().unwrap();
         drop((self.ingest, self.journal));
-        let mut rig = Self::open(self.place, u64::MAX).await;
+        let mut rig = Self::open(self.place, Options::default(), u64::MAX).await;
         rig.commit();
         rig
     }
