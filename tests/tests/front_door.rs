@@ -13,6 +13,8 @@ mod demo;
 mod ledger;
 #[path = "front_door/outage.rs"]
 mod outage;
+#[path = "front_door/probes.rs"]
+mod probes;
 #[path = "front_door/queries.rs"]
 mod queries;
 #[path = "front_door/rate.rs"]
