@@ -28,7 +28,7 @@ test: ## every test
 	cargo build --workspace --bins
 	cargo test --workspace
 
-check: fmt lint proto-lint deps test ## what CI runs: formatting, lints, licences, every test
+check: fmt lint proto-lint test ## what CI runs: formatting, lints, every test (licences and structure among them)
 
 fmt: ## formatting is as rustfmt would have it
 	cargo fmt --all -- --check
