@@ -260,6 +260,17 @@ impl Sink {
         answer["streams"].as_array().expect("streams").clone()
     }
 
+    /// Waits until everything acknowledged is folded, and so visible to queries: a moment after
+    /// the ack, as the fold never holds an ack up.
+    pub async fn folded(&self) {
+        until("the fold to catch up", LIMIT, || async {
+            let ledger = self.ledger().await;
+            let all = ledger.iter().all(|stream| stream["pending_fold"] == 0);
+            all.then_some(())
+        })
+        .await;
+    }
+
     /// Asserts that every stream's ledger closes, and answers the sum of (produced, stored,
     /// spooled, dropped) over the streams of one agent.
     pub async fn closed_ledger(&self, agent: &str) -> Sums {

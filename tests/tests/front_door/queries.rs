@@ -15,7 +15,7 @@ async fn three_readings(place: &std::path::Path) -> Sink {
     call.batch(stream.batch(&[BASE, BASE + 1, BASE + 2], &[1.5, 2.5, 3.5]))
         .await;
     call.acked(1).await.expect("an ack");
-    sink.closed_ledger("queried").await;
+    sink.folded().await;
     sink
 }
 

@@ -24,11 +24,13 @@ pub(crate) fn counting<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str
     COUNTING.iter().chain(more).copied().collect()
 }
 
-/// (observed ns, value) of every stored reading of an agent, in the order of its values.
+/// (observed ns, value) of every reading of an agent that was acknowledged by now, in the order of
+/// its values.
 pub(crate) async fn readings(sink: &Sink, agent: &str) -> Vec<(i64, u64)> {
     let query = format!(
         "select cast(time as bigint), value from samples where agent = '{agent}' order by 2, 1"
     );
+    sink.folded().await;
     sink.sql(&query)
         .await
         .iter()
