@@ -194,7 +194,7 @@ fn report(journal: &Journal, dir: &Path, durable: (u64, u64), state: &State) {
         tracing::error!(dir = %dir.display(), from = hole.from, through = hole.through, "spool is damaged: these batches are lost");
     }
     if recovery.cut_bytes > 0 {
-        tracing::warn!(dir = %dir.display(), bytes = recovery.cut_bytes, "cut a torn tail that was never committed");
+        tracing::warn!(dir = %dir.display(), bytes = recovery.cut_bytes, "cut a tail that cannot be read: it was never committed, or was damaged since");
     }
 }
 
