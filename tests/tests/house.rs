@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 /// Every member and the members it may import. A name points only at what stands below it.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("fault", &[]),
     ("proto", &[]),
-    ("journal", &[]),
+    ("journal", &["fault"]),
     ("process", &[]),
     ("query", &[]),
-    ("agent", &["proto", "journal", "process"]),
-    ("sink", &["proto", "journal", "process", "query"]),
-    ("tests", &["proto"]),
+    ("agent", &["fault", "proto", "journal", "process"]),
+    ("sink", &["fault", "proto", "journal", "process", "query"]),
+    ("tests", &["fault", "proto"]),
     ("bench", &["proto", "journal", "process", "query", "sink"]),
 ];
 
