@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use weir_fault::{Point, point};
 use weir_proto::batch::{Block, Column, Values, encode};
 use weir_proto::{limits, v1};
 
@@ -271,8 +272,10 @@ impl Batcher {
         let Some(draft) = draft else { return Ok(()) };
         let (readings, bytes) = (draft.encoded.readings, draft.encoded.payload.len());
         let new_series = draft.series_defined.len();
+        point(Point::AgentBatched);
         match self.append(draft).await? {
             Appended::Stored { sequence } => {
+                point(Point::AgentAppended);
                 self.metrics.batched(readings, bytes);
                 tracing::debug!(sequence, readings, bytes, new_series, "batch spooled");
             }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use weir_fault::{Point, point};
 use weir_process::health::Health;
 use weir_process::metrics::Registry;
 use weir_proto::limits::PROTOCOL_VERSION;
@@ -233,6 +234,7 @@ impl Sender {
         };
         let delivery = self.delivery.as_mut().expect("it was set above");
         let welcome = &call.welcome;
+        point(Point::AgentWelcomed);
         let resume = Resume {
             spool: &self.spool,
             stream,

@@ -6,10 +6,14 @@ named! {
     /// A point between sensor and stored row. The first word says whose it is: `journal` points are
     /// in both programs, the agent's spool and the sink's write-ahead log being the same code.
     Point {
+        /// The journal of a new stream exists; the spool does not hold the stream yet.
+        AgentBegan = "agent.began",
         /// A batch is encoded and not yet offered to the spool.
         AgentBatched = "agent.batched",
         /// A batch was taken by the spool's journal and is not durable.
         AgentAppended = "agent.appended",
+        /// A Welcome was received; nothing was settled by it.
+        AgentWelcomed = "agent.welcomed",
         /// A request is about to be handed to the transport.
         AgentSend = "agent.send",
         /// A request was handed to the transport.
@@ -24,8 +28,12 @@ named! {
         AgentSetAside = "agent.set_aside",
         /// The spool's state file is about to be written.
         AgentState = "agent.state",
+        /// The spool's state file is written and synced; nothing was removed on its word.
+        AgentNoted = "agent.noted",
         /// A delivered stream is about to be removed.
         AgentRetire = "agent.retire",
+        /// A stream has left the spool by its directory's name; the files are still there.
+        AgentRetired = "agent.retired",
         /// A group of records is about to be written.
         JournalWrite = "journal.write",
         /// A group was written and not synced.
@@ -34,16 +42,24 @@ named! {
         JournalSynced = "journal.synced",
         /// A new segment is about to take the place of the full one.
         JournalRoll = "journal.roll",
+        /// It is written, under a name that open ignores.
+        JournalDrafted = "journal.drafted",
+        /// It counts; the full one was not cut to its length.
+        JournalRolled = "journal.rolled",
         /// Released segments are about to be removed.
         JournalRelease = "journal.release",
         /// A released segment was removed, its directory not synced.
         JournalReleased = "journal.released",
+        /// At open: the tail of an earlier run was copied, under a name that open ignores.
+        JournalCopied = "journal.copied",
         /// A record was checked and is about to be appended.
         SinkChecked = "sink.checked",
+        /// A record was taken by the journal and is not durable.
+        SinkAppended = "sink.appended",
         /// A record is durable; its ack is about to be sent.
         SinkAck = "sink.ack",
-        /// An ack was handed to the transport.
-        SinkAcked = "sink.acked",
+        /// An answer was handed to the transport.
+        SinkAnswered = "sink.answered",
         /// A helping of records was folded.
         SinkFolded = "sink.folded",
         /// The intent of a flush is committed; no file was written.
@@ -60,6 +76,8 @@ named! {
         CatalogCommitted = "catalog.committed",
         /// A merged file is durable; the catalog does not know it.
         CompactionPut = "compaction.put",
+        /// The catalog has the merged file; queries still read its inputs.
+        CompactionCommitted = "compaction.committed",
     }
 }
 

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use weir_fault::{Point, point};
+
 use crate::handover::{Orders, Waiting};
 use crate::live::{Live, Trouble};
 use crate::shared::Shared;
@@ -204,11 +206,14 @@ impl Committer {
     /// Starts the next segment, then gives back what the one before it does not use. When the disk is full, it gives
     /// that back first.
     fn start_segment(&mut self, bytes: u64) -> Result<(), Trouble> {
+        point(Point::JournalRoll);
         let mut started = Live::start(&self.shared, self.next, bytes);
         if matches!(started, Err(Trouble::DiskFull)) && self.live.as_mut().is_some_and(Live::trim) {
             started = Live::start(&self.shared, self.next, bytes);
         }
-        if let Some(mut sealed) = self.live.replace(started?) {
+        let started = started?;
+        point(Point::JournalRolled);
+        if let Some(mut sealed) = self.live.replace(started) {
             sealed.trim();
         }
         Ok(())

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use weir_fault::{Point, point};
+
 use crate::frame::{self, FRAME_HEADER, PREAMBLE, SEGMENT_HEADER, SegmentHeader};
 use crate::handover::Waiting;
 use crate::options::RESERVE_BYTES;
@@ -63,6 +65,7 @@ impl Live {
         let wanted = allocation(shared);
         let draft = Draft::create(storage, dir, next, &head, wanted, at + bytes).map_err(fault)?;
         let allocated = draft.allocated;
+        point(Point::JournalDrafted);
         let file = draft.publish(storage, dir).map_err(fault)?;
         shared.handover.charge(at);
         let written = &shared.counters.bytes_written;
@@ -106,13 +109,16 @@ impl Live {
     /// Writes a group and syncs it; answers how long the sync took, in nanoseconds. After a write without room the same
     /// group can be written again: nothing counts before a sync, and after a failed sync nothing counts at all.
     pub(crate) fn write(&mut self, group: &[u8]) -> Result<u64, Trouble> {
+        point(Point::JournalWrite);
         self.file
             .write_at(group, self.at)
             .map_err(|error| Trouble::from("write a segment", &error))?;
+        point(Point::JournalSync);
         let started = Instant::now();
         self.file
             .sync_data()
             .map_err(|error| Trouble::Fatal(format!("cannot sync a segment: {error}")))?;
+        point(Point::JournalSynced);
         self.at += group.len() as u64;
         Ok(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }

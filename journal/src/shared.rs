@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use weir_fault::{Point, point};
 
 use crate::handover::Handover;
 use crate::options::{Options, Progress, Recovery, Stats};
@@ -134,6 +135,7 @@ impl Shared {
             oldest
         };
         let path = segment::path(&self.dir, oldest.first);
+        point(Point::JournalRelease);
         match self.storage.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 self.oldest.store(oldest.first, Ordering::Release);
@@ -142,6 +144,7 @@ impl Shared {
             }
             _ => {}
         }
+        point(Point::JournalReleased);
         // The file is out of the list for good: a failing sync must not keep its bytes on the account.
         self.handover.credit(oldest.bytes);
         self.storage.sync_dir(&self.dir)?;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ulid::Ulid;
+use weir_fault::{Point, point};
 use weir_process::clock::Clock;
 
 pub(crate) use self::faults::Faults;
@@ -106,8 +107,9 @@ impl Compactor {
             .intend(path, self.lease_epoch, expires_ns)
             .await?;
         self.store.put(&output.path, bytes).await?;
+        point(Point::CompactionPut);
         match self.catalog.replace_files(&inputs, &output, now_ns).await {
-            Ok(()) => {}
+            Ok(()) => point(Point::CompactionCommitted),
             Err(CatalogError::NotLive(path)) => {
                 tracing::info!(path, "merge given up, an input has expired meanwhile");
                 self.give_up(&output.path).await?;

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use weir_fault::{Point, point};
 
 #[cfg(test)]
 mod tests;
@@ -137,9 +138,11 @@ impl Store {
         let part = part_name(&full);
         let mut file = File::create(&part)?;
         file.write_all(bytes)?;
+        point(Point::StorePart);
         file.sync_data()?;
         drop(file);
         fs::rename(&part, &full)?;
+        point(Point::StoreRenamed);
         File::open(&directory)?.sync_all()?;
         self.sync_parents(&directory)
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
+use weir_fault::{Point, point};
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response;
 
@@ -235,11 +236,13 @@ impl Session<'_> {
             }
             None => return Err(Failure::Ended),
             Some(Some(Response::Ack(ack))) => {
+                point(Point::AgentAcked);
                 if self.on_ack(&ack)? {
                     wire.heard = Instant::now();
                 }
             }
             Some(Some(Response::Refused(refused))) => {
+                point(Point::AgentRefused);
                 wire.heard = Instant::now();
                 // What was composed after the refused batch would be discarded.
                 wire.ready = None;
@@ -265,6 +268,7 @@ impl Session<'_> {
             self.delivery.acked(piece.through, self.feed.defined_at());
         }
         if moved {
+            point(Point::AgentSettled);
             self.spool.release(self.stream)?;
             if self.delivery.window.is_empty() {
                 self.spool.set_in_flight(None);
@@ -339,7 +343,11 @@ impl Wire {
             return std::future::pending().await;
         };
         match self.ready.take() {
-            Some(request) => permit.send(request),
+            Some(request) => {
+                point(Point::AgentSend);
+                permit.send(request);
+                point(Point::AgentSent);
+            }
             None => drop(permit),
         }
         if closing {

@@ -1,5 +1,6 @@
 //! Setting a batch aside: into the dead-letter store first, out of the stream afterwards.
 
+use weir_fault::{Point, point};
 use weir_proto::{record, v1};
 
 use super::failure::Failure;
@@ -36,6 +37,7 @@ pub(crate) fn set_aside(
     };
     let letters = DeadLetters::new(spool.data_dir());
     let path = letters.keep(&note, &body).map_err(Failure::DeadLetter)?;
+    point(Point::AgentSetAside);
     tracing::error!(
         sequence,
         code,

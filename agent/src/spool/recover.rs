@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weir_fault::{Point, point};
 use weir_journal::storage::Lock;
 use weir_journal::{Committer, Item, Journal, Options, Storage};
 use weir_proto::{record, v1};
@@ -106,6 +107,7 @@ fn create(
         .map_err(fault("create the state of", &dir))?;
     storage.sync_dir(&dir).map_err(fault("sync", &dir))?;
     let (journal, writer) = Journal::open(Arc::clone(storage), &dir, options(config, id))?;
+    point(Point::AgentBegan);
     if !dictionary.is_empty() {
         journal.set_preamble(Some(preamble(&dictionary)));
     }
@@ -291,6 +293,7 @@ pub(crate) fn retire_directory(
     let gone: PathBuf = spool.join(format!("{GONE}{name}"));
     storage.rename(dir, &gone).map_err(fault("retire", dir))?;
     storage.sync_dir(spool).map_err(fault("sync", spool))?;
+    point(Point::AgentRetired);
     remove_tree(storage, &gone)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use weir_fault::{Point, point};
 use weir_journal::{AppendError, Item};
 use weir_proto::{record, v1};
 
@@ -71,6 +72,7 @@ impl Spool {
         let mut inner = self.lock();
         inner.retired.add(&stream.view(Some(0)));
         inner.streams.retain(|held| held.id != stream.id);
+        point(Point::AgentRetire);
         retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &stream.dir)?;
         drop(inner);
         tracing::info!(stream = %hex(&stream.id), "stream is delivered completely");

@@ -30,6 +30,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use weir_fault::{Point, point};
 use weir_journal::{File, Storage};
 
 use crate::ledger::{Account, REASONS};
@@ -127,8 +128,10 @@ impl StateFile {
         let generation = self.generation + 1;
         let slot = encode(state, self.stream_id, generation);
         let at = (generation % 2) * SLOT_STRIDE;
+        point(Point::AgentState);
         self.file.write_at(&slot, at)?;
         self.file.sync_data()?;
+        point(Point::AgentNoted);
         self.generation = generation;
         Ok(())
     }

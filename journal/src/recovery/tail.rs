@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use weir_fault::{Point, point};
+
 use crate::frame::{self, FRAME_HEADER, SEGMENT_HEADER, SegmentHeader};
 use crate::live::Live;
 use crate::recovery::draw;
@@ -79,6 +81,7 @@ fn copy(
         }
     };
     let allocated = draft.allocated;
+    point(Point::JournalCopied);
     Ok(Live {
         file: draft.publish(storage, dir)?,
         id: header.segment,

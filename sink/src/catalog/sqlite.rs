@@ -8,6 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction};
+use weir_fault::{Point, point};
 
 use super::{
     CatalogError, Commit, DataFile, DeadLetter, JournalLoss, PARTITION, Position, StreamLedger,
@@ -176,7 +177,9 @@ impl Catalog {
         for loss in &commit.losses {
             insert_loss(&mut transaction, loss).await?;
         }
+        point(Point::CatalogCommit);
         transaction.commit().await?;
+        point(Point::CatalogCommitted);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
+use weir_fault::{Point, point};
 use weir_process::clock::Clock;
 use weir_process::health::Stage;
 
@@ -186,10 +187,12 @@ impl Flush {
             self.catalog
                 .intend(&paths, commit.expected.lease_epoch, expires_ns)
                 .await?;
+            point(Point::SinkIntended);
         }
         for (file, bytes) in files {
             self.store.put(&file.path, bytes.clone()).await?;
         }
+        point(Point::StorePut);
         match self.catalog.commit(commit).await {
             Ok(()) => Ok(()),
             Err(error) => self.settle(commit, error).await,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use weir_fault::{Point, point};
 
 use super::flush::{Flush, Flushed, Frozen};
 use super::pull::{Pulled, Puller};
@@ -117,6 +118,7 @@ impl Runner {
         .await
         .expect("the fold catches what records can cause");
         self.puller = Some(puller);
+        point(Point::SinkFolded);
         if !self.shared.state().current.is_empty() {
             self.dirty_since.get_or_insert_with(Instant::now);
         }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
+use weir_fault::{Point, point};
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response as Answer;
 use weir_proto::v1::delivery_service_server::DeliveryService;
@@ -191,9 +192,12 @@ impl Call {
             let reads = open && answers.len() < MAX_ANSWERS && session.has_room();
             tokio::select! {
                 permit = self.sender.reserve(), if !answers.is_empty() => match permit {
-                    Ok(permit) => permit.send(Ok(response(
-                        answers.pop_front().expect("the branch asks for an answer that waits"),
-                    ))),
+                    Ok(permit) => {
+                        permit.send(Ok(response(
+                            answers.pop_front().expect("the branch asks for an answer that waits"),
+                        )));
+                        point(Point::SinkAnswered);
+                    }
                     Err(_) => return End::ClientGone,
                 },
                 changed = progress.changed(), if session.is_pending() => {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
+use weir_fault::{Point, point};
 use weir_journal::AppendError;
 use weir_proto::{limits, v1};
 
@@ -148,6 +149,7 @@ impl Session {
             due = true;
         }
         due.then(|| {
+            point(Point::SinkAck);
             self.ingest.inner.metrics.acks.inc();
             v1::Ack {
                 durable_through: stream.durable().sequence,
@@ -276,7 +278,9 @@ impl Session {
         let readings = decoded.as_ref().map(|decoded| decoded.header.readings);
         let envelope = self.envelope(record, incoming.received_ns, incoming.report.copied());
         let bytes = envelope.record.len() as u64;
+        point(Point::SinkChecked);
         let number = self.journal(&envelope).await?;
+        point(Point::SinkAppended);
         let (jump, closes) = (effect.jump, effect.closes);
         let jumped_first = self.slot.stream().appended(effect, number, bytes);
         if jumped_first {
