@@ -1,8 +1,8 @@
 //! How a program behaves towards its operator, the same for every program of the workspace.
 //!
 //! In the order in which a start-up goes through it: the environment and `.env` ([`mod@env`]), settings out of one table
-//! ([`config`]), log lines ([`logging`]), the one place that reads a clock ([`clock`]), what runs and how it stops
-//! ([`shutdown`]), what is wrong right now ([`health`], [`metrics`]), how that is asked for ([`http`], [`probes`]), and
+//! ([`config`]), log lines ([`logging`]), the one place that reads a clock ([`clock`]) and the one that draws lots
+//! ([`random`]), what runs where ([`work`]) and how it stops ([`shutdown`]), what is wrong right now ([`health`], [`metrics`]), how that is asked for ([`http`], [`probes`]), and
 //! what a person sees ([`output`], [`exit`]).
 //!
 //! Knows nothing of readings, batches or sinks: no other crate of the workspace is imported here.
@@ -17,4 +17,6 @@ pub mod logging;
 pub mod metrics;
 pub mod output;
 pub mod probes;
+pub mod random;
 pub mod shutdown;
+pub mod work;
