@@ -20,6 +20,9 @@ mod tests;
 /// Drop reasons the account has room for; the wire's are 1..=7.
 pub(crate) const REASONS: usize = 16;
 
+/// Readings by reason number.
+pub(crate) type Dropped = [u64; REASONS];
+
 /// What became of a run of sequences once the sink has acknowledged it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -55,7 +58,11 @@ pub(crate) struct Account {
     /// Readings of acknowledged batches, summed one by one.
     pub(crate) stored: u64,
     /// Readings of acknowledged Skips, by reason number.
-    pub(crate) dropped: [u64; REASONS],
+    pub(crate) dropped: Dropped,
+    /// The highest sequence ever acknowledged, and the readings through it; 0 while that is
+    /// `acked_through`. Beyond it only where the sink was rolled back: what lies between and cannot
+    /// be read any more was given back because the sink had it.
+    pub(crate) peak: (u64, u64),
 }
 
 /// What settling a piece added, for the counters.
@@ -82,6 +89,9 @@ impl Account {
             Fate::Stored { crc } => {
                 self.acked_crc = crc;
                 self.stored += piece.readings;
+                if piece.through <= self.peak.0 {
+                    return Settled::Again;
+                }
                 Settled::Stored(piece.readings)
             }
             Fate::Dropped(reason) => {
@@ -92,7 +102,24 @@ impl Account {
         }
     }
 
-    /// Readings the sink had stored and then lost move from stored to dropped.
+    /// Takes the sink's books over, which may be those of an earlier day: a sink that was restored
+    /// alone knows what it has. What follows is settled anew, as it is acknowledged.
+    pub(crate) fn adopt(&mut self, (through, crc): (u64, u32), readings: u64, dropped: Dropped) {
+        self.peak = self.peak();
+        self.acked_through = through;
+        self.acked_crc = crc;
+        self.readings_through = readings;
+        self.dropped = dropped;
+        self.stored = readings.saturating_sub(self.dropped_total());
+    }
+
+    /// The highest sequence ever acknowledged, and the readings of the stream through it.
+    pub(crate) fn peak(&self) -> (u64, u64) {
+        self.peak.max((self.acked_through, self.readings_through))
+    }
+
+    /// For a sink that does not say what it has (an earlier version): readings it had stored and then
+    /// lost move from stored to dropped. Exact for one rollback, a bound for overlapping ones.
     fn settle_again(&mut self, piece: &Piece) -> Settled {
         let reason = v1::DropReason::SinkRolledBack;
         if piece.fate != Fate::Dropped(reason) {

@@ -186,6 +186,7 @@ async fn serve(
                 durable_through: durable.through,
                 durable_crc: durable.crc,
                 readings_through: durable.readings,
+                books: None,
                 window_bytes: WINDOW_BYTES,
                 max_batch_bytes: 1 << 20,
                 protocol: 1,

@@ -173,10 +173,10 @@ impl Feed {
         if through < self.next {
             return;
         }
-        let account = stream.account();
-        if self.next <= account.acked_through && account.acked_through < through {
-            let readings = account.readings_through.saturating_sub(self.readings);
-            self.skip_hole(stream, account.acked_through, readings);
+        let (peak, peak_readings) = stream.account().peak();
+        if self.next <= peak && peak < through {
+            let readings = peak_readings.saturating_sub(self.readings);
+            self.skip_hole(stream, peak, readings);
         }
         let readings = readings_through.saturating_sub(self.readings);
         self.skip_hole(stream, through, readings);

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::feed::{Feed, reason_of};
 use super::metrics::Metrics;
 use super::window::Window;
-use crate::ledger::{Fate, Piece};
+use crate::ledger::{self, Dropped, Fate, Piece, REASONS};
 use crate::spool::{Spool, SpoolError, Stream};
 
 /// What is resumed.
@@ -45,19 +45,10 @@ impl Resume<'_> {
             );
             *self.definitions_due = true;
         }
-        let readings = if durable_through == account.acked_through {
-            if welcome.readings_through != account.readings_through && welcome.readings_through != 0
-            {
-                tracing::error!(
-                    ours = account.readings_through,
-                    the_sinks = welcome.readings_through,
-                    durable_through,
-                    "the sink counts other readings than this agent"
-                );
-            }
-            account.readings_through
-        } else {
-            welcome.readings_through
+        let readings = match &welcome.books {
+            Some(books) => self.compare(welcome, dropped_by_reason(books)),
+            None if durable_through == account.acked_through => account.readings_through,
+            None => welcome.readings_through,
         };
         let next = durable_through + 1;
         Ok(Feed::new(
@@ -66,6 +57,27 @@ impl Resume<'_> {
             readings,
             *self.definitions_due,
         ))
+    }
+
+    /// Our books against the sink's at the same place. Where they differ the sink's count: it was
+    /// restored to another day of its life. Answers the readings of the stream through there.
+    fn compare(&self, welcome: &v1::Welcome, dropped: Dropped) -> u64 {
+        let ours = self.stream.account();
+        let place = (welcome.durable_through, welcome.readings_through);
+        if (ours.acked_through, ours.readings_through) == place && ours.dropped == dropped {
+            return ours.readings_through;
+        }
+        if ours.acked_through == welcome.durable_through {
+            tracing::error!(
+                ours = ours.readings_through,
+                the_sinks = welcome.readings_through,
+                durable_through = welcome.durable_through,
+                "the sink's books are not this agent's: taking the sink's"
+            );
+        }
+        let at = (welcome.durable_through, welcome.durable_crc);
+        self.stream.adopt(at, welcome.readings_through, dropped);
+        welcome.readings_through
     }
 
     fn settle(&self, piece: &Piece, bytes: u64) {
@@ -192,4 +204,12 @@ fn content(body: bytes::Bytes) -> Option<(u64, u64, Fate)> {
         }
         _ => None,
     }
+}
+
+fn dropped_by_reason(books: &v1::Books) -> Dropped {
+    let mut dropped = [0; REASONS];
+    for one in &books.dropped {
+        dropped[ledger::slot(one.reason())] += one.readings;
+    }
+    dropped
 }

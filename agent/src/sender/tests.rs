@@ -15,6 +15,7 @@ use crate::spool::{Overflow, SpoolConfig};
 
 mod damage;
 mod foreign;
+mod rollback;
 mod sink;
 
 use sink::{Fault, Sink};

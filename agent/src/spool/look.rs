@@ -14,7 +14,7 @@ use super::stream::{Ledger, Stream};
 impl Stream {
     /// Why a sequence that cannot be read is missing.
     pub(crate) fn reason_of_hole(&self, sequence: u64) -> v1::DropReason {
-        if sequence <= self.lock().state.account.acked_through {
+        if sequence <= self.lock().state.account.peak().0 {
             return v1::DropReason::SinkRolledBack;
         }
         let damaged = |hole: &Hole| (hole.from..=hole.through).contains(&sequence);

@@ -252,15 +252,13 @@ impl Survey {
     /// where they were dropped or damaged, from what was noted before.
     fn durable(&self, last: u64, state: &State) -> (u64, u64) {
         let (sequence, readings) = self.last.unwrap_or_default();
-        let through = last
-            .max(state.known_through)
-            .max(state.account.acked_through);
+        let through = last.max(state.known_through).max(state.account.peak().0);
         let readings = if state.known_through > sequence {
             state.known_readings.max(readings)
         } else {
             readings
         };
-        (through, readings.max(state.account.readings_through))
+        (through, readings.max(state.account.peak().1))
     }
 }
 

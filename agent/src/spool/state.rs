@@ -23,7 +23,9 @@
 //! | 64 | 128 | readings of acknowledged Skips, 16 numbers by reason |
 //! | 192 | 8 | `known_through`: a sequence at or after `acked_through` ... |
 //! | 200 | 8 | ... and the readings of the stream through it |
-//! | 208 | 300 | zero |
+//! | 208 | 8 | the highest sequence ever acknowledged, where a sink that was rolled back has less now; else 0 ... |
+//! | 216 | 8 | ... and the readings of the stream through it |
+//! | 224 | 284 | zero |
 //! | 508 | 4 | crc32c of bytes 0..508 |
 
 use std::io;
@@ -177,6 +179,8 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
     }
     put(&mut slot, 192, state.known_through);
     put(&mut slot, 200, state.known_readings);
+    put(&mut slot, 208, account.peak.0);
+    put(&mut slot, 216, account.peak.1);
     let crc = crc32c::crc32c(&slot[..CRC_AT]);
     slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     slot
@@ -204,6 +208,7 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         readings_through: get(slot, 48),
         stored: get(slot, 56),
         dropped,
+        peak: (get(slot, 208), get(slot, 216)),
     };
     let flags = u16::from_le_bytes([slot[10], slot[11]]);
     let state = State {

@@ -16,7 +16,7 @@ use weir_proto::{record, v1};
 
 use super::state::{State, StateFile};
 use super::{Draft, RECORD_KIND, SpoolError};
-use crate::ledger::{Account, Books, Piece, Settled, StreamView};
+use crate::ledger::{Account, Books, Dropped, Piece, Settled, StreamView};
 
 /// See the module.
 pub(crate) struct Stream {
@@ -155,6 +155,11 @@ impl Stream {
         let mut ledger = self.lock();
         ledger.releasable_bytes += bytes;
         ledger.state.account.settle(piece)
+    }
+
+    /// Takes the sink's books over: see [`Account::adopt`].
+    pub(crate) fn adopt(&self, at: (u64, u32), readings: u64, dropped: Dropped) {
+        self.lock().state.account.adopt(at, readings, dropped);
     }
 
     /// Gives acknowledged segments back once `at_least` bytes are acknowledged; the state is durable

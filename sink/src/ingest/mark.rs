@@ -41,6 +41,18 @@ impl Mark {
         self
     }
 
+    /// What Welcome says of the readings, so that an agent can follow a sink that was restored.
+    pub(super) fn books(&self) -> v1::Books {
+        let reasons = (0..)
+            .zip(self.dropped)
+            .filter(|(_, readings)| *readings > 0);
+        v1::Books {
+            dropped: reasons
+                .map(|(reason, readings)| v1::Dropped { reason, readings })
+                .collect(),
+        }
+    }
+
     /// Readings that skips closed.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().fold(0, |sum, n| sum.saturating_add(*n))

@@ -121,6 +121,7 @@ impl Session {
             max_batch_bytes: limits::MAX_BATCH_BYTES as u64,
             protocol: limits::PROTOCOL_VERSION,
             readings_through: mark.readings_through,
+            books: Some(mark.books()),
         })
     }
 

@@ -49,6 +49,19 @@ impl Kept {
         self.stored.values().sum()
     }
 
+    pub(crate) fn books(&self) -> v1::Books {
+        let mut dropped: BTreeMap<i32, u64> = BTreeMap::new();
+        for skip in &self.skips {
+            *dropped.entry(skip.reason).or_default() += skip.readings;
+        }
+        let dropped = dropped.into_iter();
+        v1::Books {
+            dropped: dropped
+                .map(|(reason, readings)| v1::Dropped { reason, readings })
+                .collect(),
+        }
+    }
+
     pub(crate) fn dropped(&self, reason: v1::DropReason) -> u64 {
         let skips = self
             .skips
@@ -278,6 +291,7 @@ fn greet(state: &Mutex<State>, hello: &v1::Hello) -> Result<(v1::Welcome, Option
         max_batch_bytes: 1 << 20,
         protocol: 1,
         readings_through: kept.readings_through,
+        books: Some(kept.books()),
     };
     Ok((welcome, fault))
 }
