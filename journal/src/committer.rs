@@ -5,6 +5,7 @@
 //! the next one started first; that is where a full disk shows, and then everything stays queued until there is room.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,6 +74,26 @@ impl Committer {
             }
             let timeout = self.timeout(self.started.elapsed());
             self.shared.handover.park(timeout);
+        }
+    }
+
+    /// [`Committer::run`] as a task on tokio's clock, for a simulation: its I/O is done inline, and it wakes for a hand-over
+    /// or a timer, never to look around. Dropped before the journal is closed, it poisons the journal, as a thread would.
+    pub async fn drive(mut self) {
+        let started = tokio::time::Instant::now();
+        loop {
+            while self.step_at(started.elapsed()) {}
+            if self.ended {
+                return;
+            }
+            let due = self.timeout(started.elapsed());
+            let handover = &self.shared.handover;
+            let signal = poll_fn(|context| handover.poll_signal(context));
+            match due {
+                // Late rather than never: a timer goes off, whatever came of the signal.
+                Some(due) => drop(tokio::time::timeout(due, signal).await),
+                None => signal.await,
+            }
         }
     }
 

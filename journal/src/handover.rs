@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::sync::{Condvar, Mutex, MutexGuard};
@@ -64,6 +65,8 @@ struct State {
     poisoned: Option<Arc<str>>,
     orders: Orders,
     signal: bool,
+    /// The writer's, where a task drives it.
+    waker: Option<Waker>,
 }
 
 /// See the module.
@@ -87,6 +90,7 @@ impl Handover {
                 poisoned: None,
                 orders: Orders::default(),
                 signal: false,
+                waker: None,
             }),
             work: Condvar::new(),
         }
@@ -251,9 +255,22 @@ impl Handover {
         state.signal = false;
     }
 
+    /// What [`Handover::park`] is to a thread: ready when there is a reason to look, which it takes.
+    pub(crate) fn poll_signal(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.signal) {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     fn signal(&self, state: &mut State) {
         state.signal = true;
         self.work.notify_one();
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
