@@ -233,6 +233,7 @@ impl Batcher {
         let mut open = true;
         while open {
             tokio::select! {
+                biased;
                 parcel = self.queue.pop() => match parcel {
                     Some(parcel) => self.collect(parcel).await?,
                     None => open = false,

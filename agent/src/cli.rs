@@ -23,8 +23,9 @@ use weir_process::logging;
 use weir_process::metrics::version_with_commit;
 use weir_process::output::{self, Align, Table};
 
+use crate::assembly::StartError;
 use crate::config::{Config, TABLE};
-use crate::run::{self, StartError};
+use crate::run;
 use crate::sampler;
 
 /// The whole program: reads the command line and the environment, and does what they say. To be called first in a plain

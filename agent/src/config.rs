@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use url::Url;
-use weir_process::config::{Effective, Faults, Reader};
+use weir_process::config::{Effective, Faults, Reader, Sources};
 use weir_process::env::Environment;
 use weir_process::logging::Logging;
 
@@ -22,12 +22,13 @@ use crate::buffer;
 use crate::queue::{self, Weight};
 use crate::sampler::SensorConfig;
 use crate::sender::SenderConfig;
+use crate::sensors::{Given, Kind};
 use crate::spool::{self, SpoolConfig};
 pub(crate) use keys::TABLE;
 
 /// Everything the parts are started with.
 #[derive(Debug, Clone)]
-pub(crate) struct Config {
+pub struct Config {
     /// The agent's name, and the device of its host sensor.
     pub(crate) name: String,
     /// Where readings go.
@@ -45,9 +46,9 @@ pub(crate) struct Config {
     /// When a batch is full or due.
     pub(crate) batch: buffer::Limits,
     /// What the spool is opened with.
-    pub(crate) spool: SpoolConfig,
+    pub spool: SpoolConfig,
     /// How the sender is paced and bounded.
-    pub(crate) sender: SenderConfig,
+    pub sender: SenderConfig,
     /// How long a stop may take.
     pub(crate) shutdown_grace: Duration,
     /// Every setting and where it came from.
@@ -55,8 +56,33 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// What these settings say, by their names in the environment, beside the defaults; the environment itself is not read.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn of(settings: &[(&str, &str)]) -> Result<Self, Faults> {
+        let sources = Sources {
+            environment: settings.iter().copied().collect(),
+            ..Sources::default()
+        };
+        Self::read(Reader::new(&TABLE, &sources), &sources.environment)
+    }
+
+    /// The same with these sensors in place of those it has.
+    #[must_use]
+    pub fn sensing(mut self, sensors: Vec<Given>) -> Self {
+        let configured = sensors.into_iter().map(|given| SensorConfig {
+            name: given.name.clone(),
+            device: given.device.clone(),
+            interval: given.interval,
+            kind: Kind::Given(given),
+        });
+        self.sensors = configured.collect();
+        self
+    }
+
     /// How much can be lost at most when the agent or its machine dies: readings that are not yet committed.
-    pub(crate) fn loss_bound(&self) -> Duration {
+    pub fn loss_bound(&self) -> Duration {
         self.batch.age + self.spool.commit_interval
     }
 

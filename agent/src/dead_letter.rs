@@ -11,11 +11,12 @@
 //! Promises: keeping the same batch twice leaves one copy; a crash leaves a letter whole or absent
 //! (the note is the last to appear, and only noted letters are listed).
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use weir_journal::{Disk, Storage};
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tests;
 /// Where refused batches are kept.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
+    storage: Arc<dyn Storage>,
     dir: PathBuf,
 }
 
@@ -52,41 +54,44 @@ pub struct Note {
 impl DeadLetters {
     /// The store in `<data_dir>/dead-letter`; the directory is made when the first letter comes.
     pub fn new(data_dir: &Path) -> DeadLetters {
+        DeadLetters::on(Arc::new(Disk), data_dir)
+    }
+
+    /// [`DeadLetters::new`] on another storage.
+    pub fn on(storage: Arc<dyn Storage>, data_dir: &Path) -> DeadLetters {
         DeadLetters {
+            storage,
             dir: data_dir.join("dead-letter"),
         }
     }
 
     /// Keeps one batch. When this returns, it survives a power loss.
     pub(crate) fn keep(&self, note: &Note, record: &[u8]) -> io::Result<PathBuf> {
-        fs::create_dir_all(&self.dir)?;
-        if let Some(parent) = self.dir.parent() {
-            File::open(parent)?.sync_all()?;
-        }
+        self.storage.create_dir(&self.dir)?;
         let name = format!("{}-{}", note.stream_id, note.sequence);
         let batch = self.dir.join(format!("{name}.batch"));
-        write_whole(&batch, record)?;
+        self.write_whole(&batch, record)?;
         let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;
-        write_whole(&self.dir.join(format!("{name}.json")), &text)?;
-        File::open(&self.dir)?.sync_all()?;
+        self.write_whole(&self.dir.join(format!("{name}.json")), &text)?;
+        self.storage.sync_dir(&self.dir)?;
         Ok(batch)
     }
 
     /// The notes of everything kept, oldest first. Notes that cannot be read are left out.
     pub fn list(&self) -> io::Result<Vec<Note>> {
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
+        let names = match self.storage.list(&self.dir) {
+            Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let mut notes: Vec<Note> = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
+        for name in names {
+            let path = self.dir.join(name);
             if path
                 .extension()
                 .is_some_and(|extension| extension == "json")
             {
-                let note = fs::read(&path).ok();
+                let note = self.read(&path).ok();
                 notes.extend(note.and_then(|text| serde_json::from_slice(&text).ok()));
             }
         }
@@ -98,13 +103,21 @@ impl DeadLetters {
         });
         Ok(notes)
     }
-}
 
-/// Writes under another name, syncs, renames: the name holds all of it or nothing.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let half = path.with_extension("tmp");
-    let mut file = File::create(&half)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&half, path)
+    /// Writes under another name, syncs, renames: the name holds all of it or nothing.
+    fn write_whole(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let half = path.with_extension("tmp");
+        let file = self.storage.create(&half)?;
+        file.write_at(content, 0)?;
+        file.sync_all()?;
+        self.storage.rename(&half, path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.storage.open(path)?;
+        let mut content = vec![0; usize::try_from(file.length()?).unwrap_or(0)];
+        let read = file.read_at(&mut content, 0)?;
+        content.truncate(read);
+        Ok(content)
+    }
 }

@@ -7,10 +7,12 @@
 //! `reason="down"` after a clean stop. Nothing is counted when no earlier reading is left to count
 //! from. It stands beside the ledger, never inside it: these readings never were.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use weir_journal::Storage;
 
 use crate::metrics::Missed;
 
@@ -52,6 +54,7 @@ impl Interruption {
 /// Stands in the data directory while an agent runs.
 #[derive(Debug)]
 pub(crate) struct Marker {
+    storage: Arc<dyn Storage>,
     path: PathBuf,
 }
 
@@ -60,17 +63,17 @@ impl Marker {
     ///
     /// # Errors
     /// The data directory cannot be written.
-    pub(crate) fn set(data_dir: &Path) -> io::Result<(Self, bool)> {
+    pub(crate) fn set(storage: Arc<dyn Storage>, data_dir: &Path) -> io::Result<(Self, bool)> {
         let path = data_dir.join(MARKER);
-        let stood = path.exists();
-        File::create(&path)?.sync_all()?;
-        File::open(data_dir)?.sync_all()?;
-        Ok((Self { path }, stood))
+        let stood = storage.open(&path).is_ok();
+        storage.create(&path)?.sync_all()?;
+        storage.sync_dir(data_dir)?;
+        Ok((Self { storage, path }, stood))
     }
 
     /// Takes the marker away after a clean stop.
     pub(crate) fn clear(&self) {
-        if let Err(error) = fs::remove_file(&self.path) {
+        if let Err(error) = self.storage.remove(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove: the next start will speak of a crash");
         }
     }
@@ -81,6 +84,10 @@ mod tests {
     use super::*;
 
     const SECOND: i64 = 1_000_000_000;
+
+    fn disk() -> Arc<dyn Storage> {
+        Arc::new(weir_journal::Disk)
+    }
 
     #[test]
     fn ticks_wholly_inside_are_counted() {
@@ -99,13 +106,13 @@ mod tests {
     #[test]
     fn marker_tells_a_crash_from_a_stop() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (marker, crashed) = Marker::set(dir.path()).expect("writable");
+        let (marker, crashed) = Marker::set(disk(), dir.path()).expect("writable");
         assert!(!crashed);
         drop(marker);
-        let (marker, crashed) = Marker::set(dir.path()).expect("writable");
+        let (marker, crashed) = Marker::set(disk(), dir.path()).expect("writable");
         assert!(crashed, "nobody cleared it");
         marker.clear();
-        let (_, crashed) = Marker::set(dir.path()).expect("writable");
+        let (_, crashed) = Marker::set(disk(), dir.path()).expect("writable");
         assert!(!crashed);
     }
 }

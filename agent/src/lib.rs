@@ -9,8 +9,9 @@
 //! The agent is one runtime thread and one thread for the spool's disk. Everything between is bounded in bytes, and what
 //! does not fit is handled as the operator chose and counted.
 
+pub mod assembly;
 pub mod cli;
-mod config;
+pub mod config;
 mod interruption;
 mod run;
 
@@ -21,7 +22,7 @@ pub mod ledger;
 mod queue;
 mod sampler;
 pub mod sender;
-mod sensors;
+pub mod sensors;
 pub mod spool;
 mod sync;
 

@@ -33,7 +33,7 @@ use weir_proto::v1;
 
 use crate::spool::{Spool, Stream, hex};
 
-mod connect;
+pub mod connect;
 mod delivery;
 mod failure;
 mod feed;
@@ -50,7 +50,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-use connect::Link;
+use connect::{Dial, Link};
 use delivery::Delivery;
 use failure::{Failure, Kind};
 use metrics::Metrics;
@@ -159,6 +159,13 @@ impl Sender {
         })
     }
 
+    /// Reaches the sink by other means than TCP.
+    #[must_use]
+    pub fn over(mut self, dial: Dial) -> Sender {
+        self.link.over(dial);
+        self
+    }
+
     /// Where the link stands, now and on every change.
     pub fn link_state(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
@@ -176,6 +183,7 @@ impl Sender {
         let stage = self.health.stage("spool", None);
         let mut stop = Stop::new(token, self.config.drain);
         tokio::select! {
+            biased;
             () = self.deliver(&mut stop) => {}
             () = spool.tend(stage) => {}
         }

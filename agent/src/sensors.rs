@@ -6,6 +6,7 @@
 //! A scrape points to its [`Shape`], the definitions of its series, which stays the same object as long as the series do:
 //! what is read every second carries values alone, and everything behind can tell by one pointer that nothing has changed.
 
+mod given;
 mod host;
 mod simulated;
 
@@ -16,15 +17,16 @@ use std::sync::Arc;
 
 use weir_proto::v1;
 
+pub use given::{Given, Reading};
 pub(crate) use simulated::{Mode, Simulated};
 
 /// One point in time on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub struct Moment {
     /// Unix nanoseconds.
-    pub(crate) wall_ns: i64,
+    pub wall_ns: i64,
     /// Nanoseconds of this boot.
-    pub(crate) monotonic_ns: u64,
+    pub monotonic_ns: u64,
 }
 
 /// Something that can be read.
@@ -44,6 +46,9 @@ pub(crate) enum SensorError {
         /// What the system answered.
         reason: String,
     },
+    /// What the code that was given says.
+    #[error("{0}")]
+    Given(String),
     /// A simulated sensor was told to fail.
     #[error("simulated failure of read {0}")]
     Simulated(u64),
@@ -56,6 +61,8 @@ pub(crate) enum Kind {
     Host,
     /// Invented values.
     Simulated(Simulated),
+    /// Code that was given to the agent.
+    Given(Given),
 }
 
 /// Makes a sensor ready to be read. `source` is its name, `device` what it reads.
@@ -67,6 +74,7 @@ pub(crate) fn open(
     let recorder = Recorder::new(source, device);
     match kind {
         Kind::Host => Ok(Box::new(host::Host::open(recorder)?)),
+        Kind::Given(given) => Ok(Box::new(given::Reader::new(given, recorder))),
         Kind::Simulated(settings) => Ok(Box::new(simulated::Simulator::new(settings, recorder))),
     }
 }

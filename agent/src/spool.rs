@@ -108,6 +108,26 @@ pub enum Appended {
     Dropped,
 }
 
+/// What runs the writers of the spool's journals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// A thread each: a sync of the disk holds up nobody else.
+    Threads,
+    /// A task each, on the runtime that opens the spool: for a simulation, whose disk does not wait.
+    Tasks,
+}
+
+/// What a spool stands on.
+#[derive(Clone)]
+pub struct Ground {
+    /// Where its files are.
+    pub storage: Arc<dyn Storage>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What runs its writers.
+    pub writers: Writers,
+}
+
 /// The spool. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub struct Spool {
@@ -120,6 +140,7 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) writers: Writers,
     inner: Mutex<Inner>,
     /// Rises when space may have been given back: appenders wait on it.
     room: watch::Sender<u64>,
@@ -177,12 +198,31 @@ impl Spool {
         config: SpoolConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Spool, SpoolError> {
+        let ground = Ground {
+            storage,
+            clock,
+            writers: Writers::Threads,
+        };
+        Spool::open_at(ground, config)
+    }
+
+    /// [`Spool::open`] on given ground. Within a runtime where the writers are tasks.
+    ///
+    /// # Errors
+    /// See [`Spool::open`].
+    pub fn open_at(ground: Ground, config: SpoolConfig) -> Result<Spool, SpoolError> {
+        let Ground {
+            storage,
+            clock,
+            writers,
+        } = ground;
         let dir = config.data_dir.join("spool");
         let recovered = recover::recover(&storage, &dir, &config)?;
         let shared = Shared {
             dir,
             storage,
             clock,
+            writers,
             inner: Mutex::new(Inner {
                 streams: recovered.streams,
                 next_order: recovered.next_order,

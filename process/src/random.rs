@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 /// Where ids come from that must differ even in the two halves of a cloned machine.
-const SYSTEM: &str = "/dev/urandom";
+pub const SYSTEM: &str = "/dev/urandom";
 
 thread_local! {
     /// The state of the seeded generator, where there is one.

@@ -1,5 +1,7 @@
 //! Keeping and listing letters.
 
+use std::fs;
+
 use super::*;
 
 fn note(sequence: u64) -> Note {

@@ -3,12 +3,18 @@
 //! In: the sink's URL, and a Hello. Out: a [`Call`] with the sink's Welcome. Promises: every step has
 //! a deadline; nothing is retried here.
 
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use weir_proto::limits::{MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response;
@@ -25,6 +31,17 @@ const FRAME_BYTES: u32 = 256 << 10;
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Bytes to and from a sink.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// A connection in the making.
+pub type Dialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn Wire>>> + Send>>;
+
+/// Opens a connection to the sink at a URL, in place of TCP: a simulation brings its own network.
+pub type Dial = Arc<dyn Fn(Uri) -> Dialling + Send + Sync>;
+
 /// An open call after its handshake.
 pub(crate) struct Call {
     /// Dropping it half-closes the call.
@@ -36,6 +53,7 @@ pub(crate) struct Call {
 /// Where the sink is, and the channel to it while there is one.
 pub(crate) struct Link {
     endpoint: Endpoint,
+    dial: Option<Dial>,
     connect_timeout: Duration,
     answer_timeout: Duration,
     channel: Option<Channel>,
@@ -62,11 +80,17 @@ impl Link {
             .max_frame_size(FRAME_BYTES);
         Ok(Link {
             endpoint,
+            dial: None,
             connect_timeout,
             answer_timeout,
             channel: None,
             welcomed: false,
         })
+    }
+
+    /// Connects by these means from the next connection on.
+    pub(crate) fn over(&mut self, dial: Dial) {
+        self.dial = Some(dial);
     }
 
     /// Opens a call for one stream and waits for the sink's Welcome.
@@ -130,8 +154,19 @@ impl Link {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
-        let connecting = tokio::time::timeout(self.connect_timeout, self.endpoint.connect());
-        let channel = match connecting.await {
+        let connecting = async {
+            match self.dial.clone() {
+                None => self.endpoint.connect().await,
+                Some(dial) => {
+                    let service = tower::service_fn(move |url| {
+                        let dialling = dial(url);
+                        async move { dialling.await.map(TokioIo::new) }
+                    });
+                    self.endpoint.connect_with_connector(service).await
+                }
+            }
+        };
+        let channel = match tokio::time::timeout(self.connect_timeout, connecting).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(Failure::Unreachable(reason_of(&error))),
             Err(_) => {

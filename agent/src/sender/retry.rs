@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use weir_process::random;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ fn delays(floor: Duration, ceiling: Duration) -> ExponentialBackoff {
         .with_max_delay((ceiling / 2).max(floor))
         .with_factor(2.0)
         .with_jitter()
+        .with_jitter_seed(random::number())
         .without_max_times()
         .build()
 }

@@ -4,7 +4,7 @@ use weir_fault::{Point, point};
 use weir_proto::{record, v1};
 
 use super::failure::Failure;
-use crate::dead_letter::{DeadLetters, Note};
+use crate::dead_letter::Note;
 use crate::spool::{Spool, SpoolError, Stream, hex};
 
 /// Keeps the batch and what was said of it; answers the readings of the stream before it.
@@ -35,7 +35,7 @@ pub(crate) fn set_aside(
         last_ns: header.last_ns,
         set_aside_ns: spool.wall_ns(),
     };
-    let letters = DeadLetters::new(spool.data_dir());
+    let letters = spool.dead_letters();
     let path = letters.keep(&note, &body).map_err(Failure::DeadLetter)?;
     point(Point::AgentSetAside);
     tracing::error!(

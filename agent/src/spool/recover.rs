@@ -5,19 +5,19 @@
 //! reason to fail: what the journal cannot read is a hole, and the sender closes it with a Skip.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_fault::{Point, point};
 use weir_journal::storage::Lock;
 use weir_journal::{Committer, Item, Journal, Options, Storage};
+use weir_process::random;
 use weir_proto::{record, v1};
 
 use super::state::{State, StateFile};
 use super::stream::{Parts, Stream, preamble};
-use super::{Inner, Spool, SpoolConfig, SpoolError};
+use super::{Inner, Spool, SpoolConfig, SpoolError, Writers};
 
 /// Most bytes of appended batches that wait in memory for their commit.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -84,9 +84,14 @@ impl Spool {
             dictionary,
         )?;
         inner.next_order += 1;
-        writer
-            .spawn()
-            .map_err(fault("start the writer of", &stream.dir))?;
+        match shared.writers {
+            Writers::Threads => drop(
+                writer
+                    .spawn()
+                    .map_err(fault("start the writer of", &stream.dir))?,
+            ),
+            Writers::Tasks => drop(tokio::spawn(writer.drive())),
+        }
         let stream = Arc::new(stream);
         inner.streams.push_back(Arc::clone(&stream));
         tracing::info!(stream = %hex(&stream.id), "began a stream");
@@ -326,12 +331,7 @@ pub(crate) fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) 
 /// A new stream's id, from the system and nothing else: a generator seeded in this process would draw
 /// the same in both halves of a cloned machine.
 fn draw_id() -> Result<[u8; 16], SpoolError> {
-    let path = Path::new("/dev/urandom");
-    let mut id = [0; 16];
-    File::open(path)
-        .and_then(|mut source| source.read_exact(&mut id))
-        .map_err(fault("draw a stream id from", path))?;
-    Ok(id)
+    random::id().map_err(fault("draw a stream id from", Path::new(random::SYSTEM)))
 }
 
 fn directory_name(order: u64, id: &[u8; 16]) -> String {

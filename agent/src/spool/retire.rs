@@ -11,6 +11,7 @@ use weir_proto::{record, v1};
 
 use super::recover::{hex, retire_directory, segment_bytes};
 use super::{Spool, SpoolError, Stream};
+use crate::dead_letter::DeadLetters;
 use crate::ledger::{Piece, Settled};
 
 /// Acknowledged bytes are given back in pieces of half a segment: each costs a sync.
@@ -32,9 +33,10 @@ impl Spool {
         (self.lock().bytes(), self.shared.config.max_bytes)
     }
 
-    /// Where the agent keeps its data.
-    pub(crate) fn data_dir(&self) -> &std::path::Path {
-        &self.shared.config.data_dir
+    /// Where refused batches are kept: beside the spool, on the same disk.
+    pub(crate) fn dead_letters(&self) -> DeadLetters {
+        let shared = &self.shared;
+        DeadLetters::on(Arc::clone(&shared.storage), &shared.config.data_dir)
     }
 
     /// The wall clock.
