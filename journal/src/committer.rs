@@ -1,7 +1,8 @@
 //! The writer: takes all that waits, writes it, syncs once, tells everyone (group commit).
 //!
-//! A state machine whose [`Committer::step`] never waits; in production a thread runs it and parks in between, in a
-//! simulation a task steps it. A group is one write and one sync into one segment. A segment without room is sealed and
+//! A state machine whose [`Committer::step`] never waits; in production a thread runs it and parks in between
+//! ([`Committer::run`]), in a simulation a task drives it ([`Committer::drive`]) and lets time pass between a group's
+//! write and its sync. A group is one write and one sync into one segment. A segment without room is sealed and
 //! the next one started first; that is where a full disk shows, and then everything stays queued until there is room.
 
 use std::collections::VecDeque;
@@ -30,6 +31,10 @@ pub struct Committer {
     /// Taken from the queue, not yet durable.
     backlog: VecDeque<Waiting>,
     group: Vec<u8>,
+    /// How many records of the backlog are in the group, once it is written and not synced.
+    written: Option<usize>,
+    /// A group's sync is a step of its own.
+    pausing: bool,
     next: u64,
     started: Instant,
     waiting_since: Option<Duration>,
@@ -45,6 +50,8 @@ impl Committer {
             live,
             backlog: VecDeque::new(),
             group: Vec::new(),
+            written: None,
+            pausing: false,
             next,
             started: Instant::now(),
             waiting_since: None,
@@ -79,16 +86,27 @@ impl Committer {
 
     /// [`Committer::run`] as a task on tokio's clock, for a simulation: its I/O is done inline, and it wakes for a hand-over
     /// or a timer, never to look around. Dropped before the journal is closed, it poisons the journal, as a thread would.
-    pub async fn drive(mut self) {
+    pub async fn drive(self) {
+        self.drive_slowly(Duration::ZERO).await;
+    }
+
+    /// The same on a disk that takes `latency` between a group's write and its sync: a crash in between finds the group
+    /// torn. Zero does both at once.
+    pub async fn drive_slowly(mut self, latency: Duration) {
         let started = tokio::time::Instant::now();
-        loop {
-            while self.step_at(started.elapsed()) {}
+        self.pausing = !latency.is_zero();
+        while !self.ended {
+            if self.step_at(started.elapsed()) {
+                if self.written.is_some() {
+                    tokio::time::sleep(latency).await;
+                }
+                continue;
+            }
             if self.ended {
-                return;
+                break;
             }
             let due = self.timeout(started.elapsed());
-            let handover = &self.shared.handover;
-            let signal = poll_fn(|context| handover.poll_signal(context));
+            let signal = poll_fn(|context| self.shared.handover.poll_signal(context));
             match due {
                 // Late rather than never: a timer goes off, whatever came of the signal.
                 Some(due) => drop(tokio::time::timeout(due, signal).await),
@@ -108,6 +126,9 @@ impl Committer {
             return false;
         }
         let orders = self.shared.handover.orders();
+        if self.written.is_some() {
+            return self.commit(orders, now);
+        }
         if self.is_due(orders, now) {
             self.shared.handover.take(&mut self.backlog);
             self.waiting_since = None;
@@ -180,6 +201,27 @@ impl Committer {
     }
 
     fn write_group(&mut self) -> Result<(), Trouble> {
+        let records = match self.written.take() {
+            Some(records) => records,
+            None => {
+                let records = self.write_first()?;
+                if self.pausing {
+                    self.written = Some(records);
+                    return Ok(());
+                }
+                records
+            }
+        };
+        let live = self.live.as_mut().expect("a group was written to it");
+        let sync_nanos = live.sync(self.group.len())?;
+        let last = self.backlog.drain(..records).next_back();
+        self.next = last.expect("a group has a record").number + 1;
+        self.publish(records as u64, sync_nanos);
+        Ok(())
+    }
+
+    /// Writes the first group of the backlog; answers how many records it has.
+    fn write_first(&mut self) -> Result<usize, Trouble> {
         let first = self
             .backlog
             .front()
@@ -187,11 +229,8 @@ impl Committer {
         self.make_room(first as u64)?;
         let live = self.live.as_mut().expect("room was made in it");
         let records = live.gather(&mut self.backlog, &mut self.group);
-        let sync_nanos = live.write(&self.group)?;
-        let last = self.backlog.drain(..records).next_back();
-        self.next = last.expect("a group has a record").number + 1;
-        self.publish(records as u64, sync_nanos);
-        Ok(())
+        live.write(&self.group)?;
+        Ok(records)
     }
 
     /// Lets readers and those who wait know what is durable now.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use weir_fault::{Point, point};
+use weir_fault::{Mutant, Point, mutant, point};
 
 use crate::frame::{self, FRAME_HEADER, PREAMBLE, SEGMENT_HEADER, SegmentHeader};
 use crate::handover::Waiting;
@@ -55,7 +55,7 @@ impl Live {
     pub(crate) fn start(shared: &Shared, next: u64, bytes: u64) -> Result<Live, Trouble> {
         let header = SegmentHeader {
             journal: shared.id,
-            segment: draw(),
+            segment: draw(shared.options.salt, next),
             first: next,
         };
         let head = beginning(shared, &header);
@@ -106,20 +106,28 @@ impl Live {
         records
     }
 
-    /// Writes a group and syncs it; answers how long the sync took, in nanoseconds. After a write without room the same
-    /// group can be written again: nothing counts before a sync, and after a failed sync nothing counts at all.
-    pub(crate) fn write(&mut self, group: &[u8]) -> Result<u64, Trouble> {
+    /// Writes a group, which counts for nothing before [`Live::sync`]: after a write without room the same group can be
+    /// written again.
+    pub(crate) fn write(&mut self, group: &[u8]) -> Result<(), Trouble> {
         point(Point::JournalWrite);
         self.file
             .write_at(group, self.at)
             .map_err(|error| Trouble::from("write a segment", &error))?;
         point(Point::JournalSync);
+        Ok(())
+    }
+
+    /// Syncs the group of so many bytes that was written last; answers how long that took, in nanoseconds. After a failed
+    /// sync nothing counts at all.
+    pub(crate) fn sync(&mut self, bytes: usize) -> Result<u64, Trouble> {
         let started = Instant::now();
-        self.file
-            .sync_data()
-            .map_err(|error| Trouble::Fatal(format!("cannot sync a segment: {error}")))?;
+        if !mutant(Mutant::NoSync) {
+            self.file
+                .sync_data()
+                .map_err(|error| Trouble::Fatal(format!("cannot sync a segment: {error}")))?;
+        }
         point(Point::JournalSynced);
-        self.at += group.len() as u64;
+        self.at += bytes as u64;
         Ok(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 

@@ -21,6 +21,9 @@ pub struct Options {
     pub commit_interval: Duration,
     /// Id of a journal that does not exist yet; `None` draws one.
     pub id: Option<[u8; 16]>,
+    /// What every id drawn by this opening follows from, for simulations that must repeat; draw another for each
+    /// opening. `None` leaves it to the system.
+    pub salt: Option<u64>,
 }
 
 impl Default for Options {
@@ -31,6 +34,7 @@ impl Default for Options {
             queue_bytes: 8 << 20,
             commit_interval: Duration::ZERO,
             id: None,
+            salt: None,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::OpenError;
-use crate::frame::{HeaderFault, VERSION};
+use crate::frame::{HeaderFault, SegmentHeader, VERSION};
 use crate::handover::{Handover, Limits};
 use crate::identity;
 use crate::live::Live;
@@ -40,7 +40,7 @@ pub(crate) fn open(
     let id = settle_identity(storage.as_ref(), dir, &options, &surveys)?;
     let surveys = surveys.into_iter().map(|survey| survey.owned_by(id));
     let mut surveys: Vec<Survey> = surveys.collect();
-    let void = remove_void(storage.as_ref(), dir, &mut surveys)?;
+    let void = remove_void(storage.as_ref(), dir, &options, &mut surveys)?;
     let mut inventory = Inventory::piece_together(surveys);
     if let Some(void) = void {
         inventory.recovery.cut_bytes += void.tail.end - void.tail.start;
@@ -66,10 +66,18 @@ pub(crate) fn open(
     Ok((shared, live))
 }
 
-/// A number nobody else has drawn. The standard library's hash keys come from the system's randomness, which is all that
-/// is wanted here, so no other source is named.
-pub(crate) fn draw() -> u64 {
-    RandomState::new().hash_one(std::process::id())
+/// A number for the segment that begins with `first`, which nobody else has drawn. The standard library's hash keys come
+/// from the system's randomness, which is all that is wanted here, so no other source is named. With a salt it follows
+/// from the two, and the salt is the caller's to draw anew for each opening.
+pub(crate) fn draw(salt: Option<u64>, first: u64) -> u64 {
+    let Some(salt) = salt else {
+        return RandomState::new().hash_one(std::process::id());
+    };
+    // Neighbouring numbers give distant ones: the finaliser of MurmurHash3, which never gives two the same.
+    let mut mixed = salt ^ first;
+    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    mixed ^ (mixed >> 33)
 }
 
 /// What the surveys say together.
@@ -144,7 +152,12 @@ impl Inventory {
                 wanted = wanted.min((options.max_bytes + RESERVE_BYTES).saturating_sub(used));
             }
             let path = segment::path(dir, last.first);
-            let (segment, renewed) = tail::renew(storage, dir, journal, &last, wanted)
+            let header = SegmentHeader {
+                journal,
+                segment: draw(options.salt, last.first),
+                first: last.first,
+            };
+            let (segment, renewed) = tail::renew(storage, dir, header, &last, wanted)
                 .map_err(|source| failed("recover", &path, source))?;
             live = renewed;
             // One without records that is not written to any more has the name its successor will take.
@@ -197,12 +210,13 @@ fn survey_all(storage: &dyn Storage, dir: &Path) -> Result<Vec<Survey>, OpenErro
 fn remove_void(
     storage: &dyn Storage,
     dir: &Path,
+    options: &Options,
     surveys: &mut Vec<Survey>,
 ) -> Result<Option<Survey>, OpenError> {
     let Some(void) = surveys.pop_if(|last| last.is_void()) else {
         return Ok(None);
     };
-    tail::keep_aside(storage, dir, &void);
+    tail::keep_aside(storage, dir, &void, draw(options.salt, void.first));
     let path = segment::path(dir, void.first);
     storage
         .remove(&path)
@@ -234,8 +248,8 @@ fn settle_identity(
     let in_segments = surveys.iter().find_map(Survey::journal);
     let id = in_segments.or(options.id).unwrap_or_else(|| {
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&draw().to_le_bytes());
-        id[8..].copy_from_slice(&draw().to_le_bytes());
+        id[..8].copy_from_slice(&draw(options.salt, 0).to_le_bytes());
+        id[8..].copy_from_slice(&draw(options.salt, u64::MAX).to_le_bytes());
         id
     });
     match identity::write(storage, dir, id) {

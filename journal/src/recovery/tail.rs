@@ -12,7 +12,6 @@ use weir_fault::{Point, point};
 
 use crate::frame::{self, FRAME_HEADER, SEGMENT_HEADER, SegmentHeader};
 use crate::live::Live;
-use crate::recovery::draw;
 use crate::recovery::survey::Survey;
 use crate::scanner::{Found, Scanner};
 use crate::segment::{Draft, Segment};
@@ -23,11 +22,11 @@ const COPY_BYTES: usize = 1 << 20;
 const CUT_FILE_BYTES: u64 = 1 << 20;
 const CUT_FILES: usize = 8;
 
-/// The last segment, durable, and ready to be written to where there was room for a copy. Its `next` is the survey's.
+/// The last segment under a new header, durable, and ready to be written to where there was room for a copy. Its `next` is the survey's.
 pub(super) fn renew(
     storage: &dyn Storage,
     dir: &Path,
-    journal: [u8; 16],
+    header: SegmentHeader,
     survey: &Survey,
     wanted: u64,
 ) -> io::Result<(Segment, Option<Live>)> {
@@ -40,8 +39,8 @@ pub(super) fn renew(
     if survey.header.is_none() {
         return Ok((segment, None));
     }
-    keep_aside(storage, dir, survey);
-    match copy(storage, dir, journal, survey, wanted) {
+    keep_aside(storage, dir, survey, header.segment);
+    match copy(storage, dir, header, survey, wanted) {
         Ok(live) => {
             segment.id = Some(live.id);
             segment.bytes = live.at;
@@ -60,15 +59,10 @@ pub(super) fn renew(
 fn copy(
     storage: &dyn Storage,
     dir: &Path,
-    journal: [u8; 16],
+    header: SegmentHeader,
     survey: &Survey,
     wanted: u64,
 ) -> io::Result<Live> {
-    let header = SegmentHeader {
-        journal,
-        segment: draw(),
-        first: survey.first,
-    };
     let frames: u64 = survey.runs.iter().map(|run| run.end - run.start).sum();
     let needed = SEGMENT_HEADER as u64 + frames;
     let head = header.encode();
@@ -143,8 +137,8 @@ fn rewrite(storage: &dyn Storage, dir: &Path, survey: &Survey) -> io::Result<()>
     storage.sync_dir(dir)
 }
 
-/// Keeps the unreadable bytes for a person to look at; only as far as it can.
-pub(super) fn keep_aside(storage: &dyn Storage, dir: &Path, survey: &Survey) {
+/// Keeps the unreadable bytes for a person to look at, `tag` telling them from others; only as far as it can.
+pub(super) fn keep_aside(storage: &dyn Storage, dir: &Path, survey: &Survey, tag: u64) {
     let tail = (!survey.tail.is_empty()).then_some(&survey.tail);
     if survey.bad.is_empty() && tail.is_none() {
         return;
@@ -156,7 +150,7 @@ pub(super) fn keep_aside(storage: &dyn Storage, dir: &Path, survey: &Survey) {
         for name in cuts.iter().rev().skip(CUT_FILES - 1) {
             storage.remove(&dir.join(name))?;
         }
-        let name = format!("cut-{:020}-{:016x}", survey.first, draw());
+        let name = format!("cut-{:020}-{:016x}", survey.first, tag);
         let file = storage.create(&dir.join(name))?;
         let mut at = 0;
         for range in survey.bad.iter().chain(tail) {
