@@ -5,7 +5,8 @@
 //! batch header says about it. And back, under the limits of [`crate::limits`].
 //!
 //! Promises: every `f64` comes back bit by bit, every `i64` time exactly, every text as it was.
-//! [`decode`] takes bytes from anyone: it never panics, and allocates no more than the limits.
+//! [`decode`] takes bytes from anyone: it never panics, and allocates in proportion to what it is given
+//! ([`UNFOLDED_PER_BYTE`], [`INFLATED_PER_BYTE`]) and never more than [`DECODED_BYTES`].
 //!
 //! What is written (byte by byte in `docs/protocol.md`):
 //!
@@ -24,7 +25,7 @@ mod encode;
 mod error;
 mod series;
 mod times;
-mod wire;
+pub(crate) mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use bytes::Bytes;
 
 use crate::v1;
 
-pub use decode::decode;
+pub use decode::{DECODED_BYTES, INFLATED_PER_BYTE, UNFOLDED_PER_BYTE, decode};
 pub use encode::encode;
 pub use error::DecodeError;
 pub use series::{check_definitions, check_series};

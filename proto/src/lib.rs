@@ -2,6 +2,7 @@
 //! and the codec between readings and a batch's payload.
 
 pub mod batch;
+pub mod codec;
 pub mod limits;
 pub mod record;
 

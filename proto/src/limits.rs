@@ -8,6 +8,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// One gRPC message, in both directions: a batch of the largest size with its definitions fits.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
+/// Records of one request: a record that holds next to nothing costs memory all the same.
+pub const MAX_REQUEST_RECORDS: usize = 65_536;
+
 /// The payload of one batch as it travels, compressed or not.
 pub const MAX_BATCH_BYTES: usize = 4 << 20;
 

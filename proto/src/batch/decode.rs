@@ -3,7 +3,9 @@
 //! Order of the checks: sizes the header announces, checksum, size once decompressed, then
 //! structure. Inside, a count is held against what is there before anything is allocated for
 //! it, and running totals over all blocks keep what a short message may unfold into under the
-//! limits: moments of a regular block and absent values cost next to nothing on the wire.
+//! limits: moments of a regular block and absent values cost next to nothing on the wire. They do
+//! cost something: zstd makes at most 128 KiB of four bytes, and a column says of each moment, by a
+//! bit at least, whether it has a value. A size or a count beyond that is refused unseen.
 //!
 //! Stricter than protobuf where no encoder differs: a nested message that may stand once must
 //! not stand twice. Unknown fields are skipped, repeated numbers may be packed or not.
@@ -21,6 +23,20 @@ use crate::limits::{
     MAX_TEXT_BYTES,
 };
 use crate::v1;
+
+/// Bytes one byte of a zstd frame may become: a block takes four bytes and holds up to 128 KiB.
+pub const INFLATED_PER_BYTE: usize = 32 << 10;
+
+/// What decoding may allocate for each byte of the message, beside 64 KiB: eight moments of eight bytes each
+/// and whether they have a value come nearest to it.
+pub const UNFOLDED_PER_BYTE: usize = 80;
+
+/// What decoding may allocate at most, whatever the message: 16 MiB of it, and under the limits a million
+/// moments, four million places and a million texts.
+pub const DECODED_BYTES: usize = 96 << 20;
+
+/// Moments that one byte of a block may stand for: a column tells those with a value by a bit each.
+const MOMENTS_PER_BYTE: usize = 8;
 
 /// What the thread keeps of its buffer; more is given back after the batch that needed it.
 const KEEP_BYTES: usize = 1 << 20;
@@ -68,6 +84,11 @@ impl Scratch {
             .map_err(|_| DecodeError::Malformed("not a zstd frame"))?;
         if let Some(announced) = announced {
             expect_bytes(size, announced)?;
+        }
+        if size > payload.len().saturating_mul(INFLATED_PER_BYTE) {
+            return Err(DecodeError::Malformed(
+                "no zstd frame this short holds as much as is announced",
+            ));
         }
         if self.decompressor.is_none() {
             self.decompressor = Decompressor::new().ok();
@@ -151,6 +172,14 @@ fn read_block(message: &[u8], totals: &mut Totals) -> Result<Block, DecodeError>
     let times = times::Header::read(times)?;
     if columns == 0 {
         return Err(DecodeError::Malformed("a block has no column"));
+    }
+    if times.count > message.len() * MOMENTS_PER_BYTE {
+        // Found out here rather than by the columns, whose values are fewer: before the moments are made.
+        expect(
+            "moments the columns of a block can tell of",
+            times.count as u64,
+            (message.len() * MOMENTS_PER_BYTE) as u64,
+        )?;
     }
     totals.open_block(times.count, columns)?;
     let mut block = Block {
