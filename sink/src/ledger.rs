@@ -121,16 +121,17 @@ impl Line {
 impl Ledger {
     /// Lines and their sums.
     pub fn new(streams: Vec<Line>) -> Self {
+        // What agents report is theirs to say: sums of it stop at the end of their type.
         let mut totals = Totals::default();
         for line in &streams {
             totals.streams += 1;
-            totals.produced += line.produced;
-            totals.stored += line.stored;
-            totals.spooled += line.spooled;
-            totals.dropped += line.dropped_total();
+            totals.produced = totals.produced.saturating_add(line.produced);
+            totals.stored = totals.stored.saturating_add(line.stored);
+            totals.spooled = totals.spooled.saturating_add(line.spooled);
+            totals.dropped = totals.dropped.saturating_add(line.dropped_total());
             totals.unexplained = totals.unexplained.saturating_add(line.unexplained);
             totals.unexplained_streams += u64::from(line.unexplained != 0);
-            totals.pending_fold += line.pending_fold;
+            totals.pending_fold = totals.pending_fold.saturating_add(line.pending_fold);
         }
         Self {
             streams,
@@ -186,7 +187,11 @@ fn line(view: &StreamView, folded: Option<StreamLedger>, now_ns: i64) -> Line {
         }
     }
     dropped.retain(|_, count| *count > 0);
-    let total = |dropped: &BTreeMap<String, u64>| dropped.values().sum::<u64>();
+    let total = |dropped: &BTreeMap<String, u64>| {
+        dropped
+            .values()
+            .fold(0_u64, |sum, n| sum.saturating_add(*n))
+    };
     let through = if ingest_is_behind {
         folded.readings_through
     } else {
@@ -205,7 +210,7 @@ fn line(view: &StreamView, folded: Option<StreamLedger>, now_ns: i64) -> Line {
         agent,
         stream_id: view.key.id.to_string(),
         produced,
-        stored: folded.stored + pending_fold,
+        stored: folded.stored.saturating_add(pending_fold),
         spooled,
         dropped,
         unexplained: folded.unexplained(),

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 use weir_fault::{Point, point};
+use weir_proto::limits;
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response;
 
@@ -179,7 +180,9 @@ impl Session<'_> {
             } = &mut *self.delivery;
             let next = self.feed.peek(self.stream, set_aside).map_err(read)?;
             let Some(next) = next else { break };
-            let fits = records.is_empty() || bytes + next.bytes <= self.config.request_max_bytes;
+            let fits = records.is_empty()
+                || (bytes + next.bytes <= self.config.request_max_bytes
+                    && records.len() < limits::MAX_REQUEST_RECORDS);
             let sequence = next.piece.map_or(0, |piece| piece.from);
             let admitted = !next.is_batch || (*token && window.admits(sequence, next.bytes as u64));
             if !fits || !admitted {

@@ -104,10 +104,11 @@ impl Stream {
             return Err(Fault::Invalid("batch without a header".into()));
         };
         let sequence = header.sequence;
-        if sequence == 0 {
-            return Err(Fault::Invalid(
-                "batch with sequence 0: they start at 1".into(),
-            ));
+        // Behind the last number there is none for the next record.
+        if sequence == 0 || sequence == u64::MAX {
+            return Err(Fault::Invalid(format!(
+                "batch with sequence {sequence}: they start at 1 and never come to the last number"
+            )));
         }
         self.screen_sequence(sequence)
     }

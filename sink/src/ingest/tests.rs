@@ -1,5 +1,7 @@
 //! The state machine of a stream, without clock, journal or network.
 
+mod hostile;
+
 use weir_proto::batch::{Block, Column, Values, encode};
 use weir_proto::v1;
 use weir_proto::v1::record::Record;

@@ -33,6 +33,31 @@ fn folded(watermark: u64, readings_through: u64, stored: u64) -> StreamLedger {
     }
 }
 
+/// Seen red with: the sums of `Ledger::new` made by `+=`.
+#[test]
+fn whatever_agents_report_has_a_ledger() {
+    let mut views = Vec::new();
+    for number in 0..3 {
+        let mut view = view(u64::MAX - 1, u64::MAX, u64::MAX);
+        view.durable.dropped = [u64::MAX; crate::ingest::REASONS];
+        view.key = StreamKey::new("default", StreamId([number; 16]));
+        let report = v1::Report {
+            produced: u64::MAX,
+            spooled: u64::MAX,
+            oldest_unacked_ns: i64::MIN,
+            missed_ticks: u64::MAX,
+            ..v1::Report::default()
+        };
+        view.seen.report = Some((report, i64::MIN));
+        view.seen.clock_offset_ns = i64::MIN;
+        views.push(view);
+    }
+    let folded = vec![folded(1, 1, u64::MAX)];
+    let ledger = Ledger::new(lines(folded, &views, i64::MAX));
+    assert_eq!(ledger.totals.produced, u64::MAX);
+    assert_eq!(ledger.totals.dropped, u64::MAX);
+}
+
 fn closes(line: &Line) -> bool {
     let right = line.stored + line.spooled + line.dropped_total();
     i128::from(line.produced) == i128::from(right) + i128::from(line.unexplained)
