@@ -137,6 +137,7 @@ fn options(config: &SpoolConfig, id: [u8; 16]) -> Options {
         queue_bytes: QUEUE_BYTES,
         commit_interval: config.commit_interval,
         id: Some(id),
+        ..Options::default()
     }
 }
 
