@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
 
-.PHONY: help demo run build test check fmt lint proto-lint deps bench clean
+.PHONY: help demo run build test crash-matrix check fmt lint proto-lint deps bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,10 @@ build: ## both programs, dev profile
 test: ## every test
 	cargo build --workspace --bins
 	cargo test --workspace
+
+crash-matrix: ## SIGKILL at every point, at ROUNDS times as many passings as `make test` tries
+	cargo build --workspace --bins
+	WEIR_TESTS_CRASH_ROUNDS=$(or $(ROUNDS),3) cargo test -p weir-tests --test crash_matrix
 
 check: fmt lint proto-lint test ## what CI runs: formatting, lints, every test (licences and structure among them)
 

@@ -5,6 +5,7 @@
 pub mod faulty;
 pub mod http;
 pub mod programs;
+pub mod proxy;
 pub mod sender;
 pub mod wait;
 pub mod world;

@@ -9,11 +9,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 use weir_proto::batch::{self, Block, Column, Values};
+use weir_proto::limits::{MAX_ATTRIBUTES, MAX_NAME_BYTES};
 use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use weir_proto::v1::record::Record as Kind;
 use weir_proto::v1::{
-    Batch, BatchHeader, DeliverRequest, DeliverResponse, Hello, Record, Series, Skip, Welcome,
+    Batch, BatchHeader, Close, DeliverRequest, DeliverResponse, Hello, Record, Series, Skip,
+    Welcome,
 };
 
 /// No answer of a sink is waited for longer than this.
@@ -29,6 +31,7 @@ pub struct Stream {
     next_sequence: u64,
     readings: u64,
     defined: bool,
+    fat: bool,
 }
 
 impl Stream {
@@ -40,6 +43,15 @@ impl Stream {
             next_sequence: 1,
             readings: 0,
             defined: false,
+            fat: false,
+        }
+    }
+
+    /// A stream whose batches each carry 8 KiB of definitions: few readings fill a journal.
+    pub fn fat(agent: &str, tag: u8) -> Self {
+        Self {
+            fat: true,
+            ..Self::new(agent, tag)
         }
     }
 
@@ -78,10 +90,10 @@ impl Stream {
         };
         self.next_sequence += 1;
         self.readings += encoded.readings;
-        let series_defined = if self.defined {
+        let series_defined = if self.defined && !self.fat {
             Vec::new()
         } else {
-            vec![probe_series(&self.agent)]
+            vec![probe_series(&self.agent, self.fat)]
         };
         self.defined = true;
         Batch {
@@ -121,7 +133,9 @@ impl Stream {
 }
 
 /// The one series a [`Stream`] speaks of.
-fn probe_series(device: &str) -> Series {
+fn probe_series(device: &str, fat: bool) -> Series {
+    let attributes = if fat { MAX_ATTRIBUTES } else { 0 };
+    let attribute = |number| (format!("attribute.{number}"), "x".repeat(MAX_NAME_BYTES));
     Series {
         r#ref: 1,
         device: device.to_owned(),
@@ -129,7 +143,7 @@ fn probe_series(device: &str) -> Series {
         unit: "1".to_owned(),
         kind: weir_proto::v1::Kind::Gauge.into(),
         source: "probe".to_owned(),
-        attributes: Default::default(),
+        attributes: (0..attributes).map(attribute).collect(),
     }
 }
 
@@ -202,6 +216,17 @@ impl Call {
     /// Sends one Skip in a request of its own.
     pub async fn skip(&mut self, skip: Skip) {
         self.send(vec![Kind::Skip(skip)]).await;
+    }
+
+    /// Closes the stream and waits until the sink has ended the call well: everything is durable.
+    ///
+    /// # Errors
+    /// The status the sink ended the call with.
+    pub async fn close(mut self, last_sequence: u64) -> Result<(), Status> {
+        self.send(vec![Kind::Close(Close { last_sequence })]).await;
+        drop(self.requests);
+        while timed(self.responses.message()).await?.is_some() {}
+        Ok(())
     }
 
     /// The sink's next answer.

@@ -29,6 +29,35 @@ pub fn variables(pairs: &[(&str, &str)]) -> Variables {
         .collect()
 }
 
+/// Faults ordered in the programs under test: environment variables of `weir-fault`.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Vec<(&'static str, String)>);
+
+impl Faults {
+    /// None.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The process dies by SIGKILL when it passes this point for the n-th time.
+    pub fn kill(point: weir_fault::Point, times: u64) -> Self {
+        let order = format!("{}@{times}", point.name());
+        Self(vec![("WEIR_FAULT_KILL", order)])
+    }
+
+    /// The process runs with this mutation.
+    pub fn mutant(mutant: weir_fault::Mutant) -> Self {
+        Self(vec![("WEIR_FAULT_MUTANT", mutant.name().to_owned())])
+    }
+
+    /// Both of two.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
 /// A child process that is killed when it is let go of.
 #[derive(Debug)]
 struct Process {
@@ -36,7 +65,12 @@ struct Process {
 }
 
 impl Process {
-    fn start(program: &Path, prefix: &str, variables: &Variables, directory: &Path) -> Self {
+    fn start(
+        (program, prefix): (&Path, &str),
+        variables: &Variables,
+        faults: &Faults,
+        directory: &Path,
+    ) -> Self {
         let log = File::options()
             .create(true)
             .append(true)
@@ -45,6 +79,7 @@ impl Process {
         let mut command = clean(program, prefix, variables, directory);
         let child = command
             .arg("run")
+            .envs(faults.0.iter().map(|(name, value)| (*name, value)))
             // Of its own group, so that a Ctrl-C meant for us does not reach it first.
             .process_group(0)
             .stdin(Stdio::null())
@@ -117,24 +152,30 @@ fn place(parent: &Path, name: &str) -> PathBuf {
     directory
 }
 
-/// The addresses a program wrote down once it listened.
-async fn endpoints(process: &mut Process, directory: &Path) -> Value {
+/// The addresses a program wrote down once it listened, or how it ended before that.
+async fn listening(process: &mut Process, directory: &Path) -> Result<Value, ExitStatus> {
     let path = directory.join("data").join("endpoints.json");
     let what = format!("{} (see the log beside it)", path.display());
     until(&what, LIMIT, || {
         let exited = process.child.try_wait().expect("a child can be asked");
-        assert!(
-            exited.is_none(),
-            "{} ended with {exited:?}:\n{}",
-            directory.display(),
-            std::fs::read_to_string(directory.join("log")).unwrap_or_default()
-        );
         let read = std::fs::read_to_string(&path)
             .ok()
             .and_then(|text| serde_json::from_str(&text).ok());
-        async move { read }
+        async move { exited.map(Err).or(read.map(Ok)) }
     })
     .await
+}
+
+/// The addresses a program wrote down once it listened.
+async fn endpoints(process: &mut Process, directory: &Path) -> Value {
+    let found = listening(process, directory).await;
+    found.unwrap_or_else(|exited| {
+        panic!(
+            "{} ended with {exited:?}:\n{}",
+            directory.display(),
+            std::fs::read_to_string(directory.join("log")).unwrap_or_default()
+        )
+    })
 }
 
 fn address(endpoints: &Value, name: &str) -> SocketAddr {
@@ -150,6 +191,8 @@ pub struct Sink {
     process: Process,
     directory: PathBuf,
     variables: Variables,
+    /// What goes wrong in the lives to come; nothing in the first.
+    pub faults: Faults,
     /// Where agents deliver.
     pub grpc: SocketAddr,
     /// Where SQL, the ledger, probes and metrics are.
@@ -167,10 +210,12 @@ impl Sink {
                 .entry(name.to_owned())
                 .or_insert_with(|| "127.0.0.1:0".to_owned());
         }
-        let mut process = Self::spawn(&directory, &variables);
+        let faults = Faults::none();
+        let mut process = Self::spawn(&directory, &variables, &faults);
         let found = endpoints(&mut process, &directory).await;
         let mut sink = Self {
             process,
+            faults,
             grpc: address(&found, "grpc"),
             http: address(&found, "http"),
             directory,
@@ -184,9 +229,62 @@ impl Sink {
         sink
     }
 
-    fn spawn(directory: &Path, variables: &Variables) -> Process {
+    fn spawn(directory: &Path, variables: &Variables, faults: &Faults) -> Process {
         let _ = std::fs::remove_file(directory.join("data").join("endpoints.json"));
-        Process::start(&programs::sink(), "WEIR_SINK_", variables, directory)
+        let program = programs::sink();
+        Process::start((&program, "WEIR_SINK_"), variables, faults, directory)
+    }
+
+    /// From now on every start takes free ports: a proxy tells agents where the sink is.
+    pub fn roam(&mut self) {
+        for name in ["GRPC_LISTEN", "HTTP_LISTEN"] {
+            self.variables
+                .insert(name.to_owned(), "127.0.0.1:0".to_owned());
+        }
+    }
+
+    /// Starts the sink again without waiting until it is ready; how it ended, if it did before it
+    /// listened.
+    pub async fn launch(&mut self) -> Option<ExitStatus> {
+        self.process.kill();
+        self.process = Self::spawn(&self.directory, &self.variables, &self.faults);
+        match listening(&mut self.process, &self.directory).await {
+            Ok(found) => {
+                self.grpc = address(&found, "grpc");
+                self.http = address(&found, "http");
+                None
+            }
+            Err(exited) => Some(exited),
+        }
+    }
+
+    /// Waits until the sink ends by itself.
+    pub async fn ended(&mut self, why: &str) -> ExitStatus {
+        self.process.stopped(why).await
+    }
+
+    /// SIGTERM, without waiting for anything.
+    pub fn ask_to_stop(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// What `weir-sink ledger --audit` says, and whether it found the ledger closed.
+    pub fn audit(&self) -> Output {
+        run_once(
+            &programs::sink(),
+            &[
+                "ledger",
+                "--audit",
+                "--url",
+                &format!("http://{}", self.http),
+            ],
+            &[],
+        )
     }
 
     /// The URL agents are given.
@@ -220,8 +318,10 @@ impl Sink {
     /// Starts the sink again on the same data and ports and waits until it is ready.
     pub async fn restart(&mut self) {
         self.process.kill();
-        self.process = Self::spawn(&self.directory, &self.variables);
-        endpoints(&mut self.process, &self.directory).await;
+        self.process = Self::spawn(&self.directory, &self.variables, &self.faults);
+        let found = endpoints(&mut self.process, &self.directory).await;
+        self.grpc = address(&found, "grpc");
+        self.http = address(&found, "http");
         self.ready().await;
     }
 
@@ -326,6 +426,8 @@ pub struct Agent {
     process: Process,
     directory: PathBuf,
     variables: Variables,
+    /// What goes wrong in the lives to come; nothing in the first.
+    pub faults: Faults,
     /// Where its status, probes and metrics are.
     pub status: SocketAddr,
     /// Its name.
@@ -354,10 +456,12 @@ impl Agent {
                 .entry(key.to_owned())
                 .or_insert_with(|| value.to_owned());
         }
-        let mut process = Self::spawn(&directory, &variables);
+        let faults = Faults::none();
+        let mut process = Self::spawn(&directory, &variables, &faults);
         let found = endpoints(&mut process, &directory).await;
         Self {
             process,
+            faults,
             status: address(&found, "status"),
             directory,
             variables,
@@ -365,9 +469,51 @@ impl Agent {
         }
     }
 
-    fn spawn(directory: &Path, variables: &Variables) -> Process {
+    fn spawn(directory: &Path, variables: &Variables, faults: &Faults) -> Process {
         let _ = std::fs::remove_file(directory.join("data").join("endpoints.json"));
-        Process::start(&programs::agent(), "WEIR_AGENT_", variables, directory)
+        let program = programs::agent();
+        Process::start((&program, "WEIR_AGENT_"), variables, faults, directory)
+    }
+
+    /// Starts the agent again; how it ended, if it did before it served its status.
+    pub async fn launch(&mut self) -> Option<ExitStatus> {
+        self.process.kill();
+        self.process = Self::spawn(&self.directory, &self.variables, &self.faults);
+        match listening(&mut self.process, &self.directory).await {
+            Ok(found) => {
+                self.status = address(&found, "status");
+                None
+            }
+            Err(exited) => Some(exited),
+        }
+    }
+
+    /// How the process ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.child.try_wait().expect("a child can be asked")
+    }
+
+    /// Waits until the agent ends by itself.
+    pub async fn ended(&mut self, why: &str) -> ExitStatus {
+        self.process.stopped(why).await
+    }
+
+    /// SIGTERM, without waiting for anything.
+    pub fn ask_to_stop(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// The agent's status document; nothing when it does not answer.
+    pub async fn try_status(&self) -> Option<Value> {
+        let (status, body) = client::get(self.status, "/status").await.ok()?;
+        (status == StatusCode::OK)
+            .then(|| serde_json::from_slice(&body).ok())
+            .flatten()
     }
 
     /// The directory of spool and dead letters.
@@ -388,7 +534,7 @@ impl Agent {
     /// Starts the agent again on the same data.
     pub async fn restart(&mut self) {
         self.process.kill();
-        self.process = Self::spawn(&self.directory, &self.variables);
+        self.process = Self::spawn(&self.directory, &self.variables, &self.faults);
         let found = endpoints(&mut self.process, &self.directory).await;
         self.status = address(&found, "status");
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
-use weir_fault::{Point, point};
+use weir_fault::{Mutant, Point, mutant, point};
 use weir_proto::limits;
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response;
@@ -198,6 +198,10 @@ impl Session<'_> {
                     0
                 };
                 window.push(piece, outstanding, taken.first_ns);
+                if mutant(Mutant::ReleaseBeforeAck) {
+                    self.spool.settle(self.stream, &piece, taken.bytes as u64);
+                    self.spool.release(self.stream)?;
+                }
             }
             records.push(taken.record);
         }
