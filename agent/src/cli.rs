@@ -6,11 +6,13 @@
 //! | `validate` | checks the configuration and says what can be lost | 64 with every fault, one per line |
 //! | `config` | shows every setting, its value and where that came from | 64 as above |
 //! | `status` | asks the running agent what it does | 69 when none answers |
+//! | `spool` | lists, checks and exports what is on disk: see `cli/spool.rs` | 1 when something is damaged |
 //! | `health` | asks the running agent whether it is ready, for a container's health check | 1 when it is not |
 //!
 //! Every setting is a flag too, made from the same table as the environment variables.
 
 mod ask;
+mod spool;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,7 @@ fn start() -> anyhow::Result<Exit> {
         "config" => show(&config, own)?,
         "status" => return ask::status(&config, own.get_flag("json")),
         "health" => return ask::health(&config),
+        "spool" => return spool::run(&config, own),
         _ => return run_agent(config),
     }
     Ok(Exit::Ok)
@@ -83,6 +86,7 @@ pub(crate) fn command() -> Command {
             Command::new("config").about("Show every setting and where it comes from").arg(json.clone()).arg(env),
         )
         .subcommand(Command::new("status").about("Ask the running agent what it does").arg(json))
+        .subcommand(spool::command())
         .subcommand(Command::new("health").about("Ask the running agent whether it is ready: exit 0 or 1"))
 }
 

@@ -1,25 +1,31 @@
 //! The dead-letter store: batches the sink will never take, kept where an operator can list them.
 //!
-//! In: the encoded record of a refused batch, and why. Out: two files per batch in
+//! In: the encoded record of a refused batch, and why. Out: three files per batch in
 //! `<data_dir>/dead-letter`, written whole and synced before the sequence is given up:
 //!
 //! | file | content |
 //! |---|---|
 //! | `<stream id hex>-<sequence>.batch` | the encoded `weir.v1.Record`, as it stood in the spool |
+//! | `<stream id hex>-<sequence>.series` | an encoded `weir.v1.Record` with the `Definitions` of the stream's series |
 //! | `<stream id hex>-<sequence>.json` | [`Note`]: code, reason, times, readings |
 //!
 //! Promises: keeping the same batch twice leaves one copy; a crash leaves a letter whole or absent
 //! (the note is the last to appear, and only noted letters are listed).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weir_journal::{Disk, Storage};
+use weir_proto::{record, v1};
 
 #[cfg(test)]
 mod tests;
+
+/// Series by ref.
+pub(crate) type Dictionary = BTreeMap<u32, v1::Series>;
 
 /// Where refused batches are kept.
 #[derive(Clone, Debug)]
@@ -51,6 +57,13 @@ pub struct Note {
     pub set_aside_ns: i64,
 }
 
+impl Note {
+    /// What the letter is called: `<stream id>-<sequence>`.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.stream_id, self.sequence)
+    }
+}
+
 impl DeadLetters {
     /// The store in `<data_dir>/dead-letter`; the directory is made when the first letter comes.
     pub fn new(data_dir: &Path) -> DeadLetters {
@@ -66,15 +79,34 @@ impl DeadLetters {
     }
 
     /// Keeps one batch. When this returns, it survives a power loss.
-    pub(crate) fn keep(&self, note: &Note, record: &[u8]) -> io::Result<PathBuf> {
+    /// `series` defines what the batch refers to: the stream may be gone when someone reads it.
+    pub(crate) fn keep(&self, note: &Note, record: &[u8], series: &[u8]) -> io::Result<PathBuf> {
         self.storage.create_dir(&self.dir)?;
-        let name = format!("{}-{}", note.stream_id, note.sequence);
+        let name = note.name();
         let batch = self.dir.join(format!("{name}.batch"));
         self.write_whole(&batch, record)?;
+        self.write_whole(&self.dir.join(format!("{name}.series")), series)?;
         let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;
         self.write_whole(&self.dir.join(format!("{name}.json")), &text)?;
         self.storage.sync_dir(&self.dir)?;
         Ok(batch)
+    }
+
+    /// A letter's batch and the series it may refer to; `None` where its files are gone or damaged.
+    pub(crate) fn read(&self, note: &Note) -> io::Result<Option<(v1::Batch, Dictionary)>> {
+        let name = note.name();
+        let body = self.bytes(&self.dir.join(format!("{name}.batch")));
+        let series = self.bytes(&self.dir.join(format!("{name}.series")));
+        let Some(v1::record::Record::Batch(batch)) = absent(body)?.and_then(content) else {
+            return Ok(None);
+        };
+        let mut dictionary = Dictionary::new();
+        if let Some(v1::record::Record::Definitions(kept)) = absent(series)?.and_then(content) {
+            dictionary.extend(kept.series.into_iter().map(|one| (one.r#ref, one)));
+        }
+        let own = batch.series_defined.iter();
+        dictionary.extend(own.map(|one| (one.r#ref, one.clone())));
+        Ok(Some((batch, dictionary)))
     }
 
     /// The notes of everything kept, oldest first. Notes that cannot be read are left out.
@@ -91,7 +123,7 @@ impl DeadLetters {
                 .extension()
                 .is_some_and(|extension| extension == "json")
             {
-                let note = self.read(&path).ok();
+                let note = self.bytes(&path).ok();
                 notes.extend(note.and_then(|text| serde_json::from_slice(&text).ok()));
             }
         }
@@ -113,11 +145,22 @@ impl DeadLetters {
         self.storage.rename(&half, path)
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = self.storage.open(path)?;
+    fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.storage.open_to_read(path)?;
         let mut content = vec![0; usize::try_from(file.length()?).unwrap_or(0)];
         let read = file.read_at(&mut content, 0)?;
         content.truncate(read);
         Ok(content)
     }
+}
+
+fn absent(read: io::Result<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn content(bytes: Vec<u8>) -> Option<v1::record::Record> {
+    record::decode(bytes.into()).ok()?.record
 }

@@ -37,6 +37,7 @@ use weir_proto::v1;
 use crate::ledger;
 
 mod error;
+pub(crate) mod inspect;
 mod look;
 mod metrics;
 mod overflow;

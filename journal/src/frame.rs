@@ -2,6 +2,8 @@
 
 use weir_fault::{Mutant, mutant};
 
+use crate::seed::Seed;
+
 /// Largest body of a record or preamble.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
 /// Newest format version this code reads and the one it writes.
@@ -44,6 +46,11 @@ pub(crate) struct Head {
 }
 
 impl SegmentHeader {
+    /// What its frames are checked with.
+    pub(crate) fn seed(&self) -> Seed {
+        Seed::of(self.segment)
+    }
+
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER] {
         let mut bytes = [0; SEGMENT_HEADER];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
@@ -76,13 +83,13 @@ impl SegmentHeader {
 }
 
 /// Fills in the header of a frame whose body already stands behind it.
-pub(crate) fn seal(frame: &mut [u8], segment: u64, kind: u8, number: u64) {
+pub(crate) fn seal(frame: &mut [u8], seed: Seed, kind: u8, number: u64) {
     let length = u32::try_from(frame.len() - FRAME_HEADER).expect("bodies are at most 16 MiB");
     frame[..4].copy_from_slice(&SYNC_WORD);
     frame[4..8].copy_from_slice(&[kind, 0, 0, 0]);
     frame[8..16].copy_from_slice(&number.to_le_bytes());
     frame[16..20].copy_from_slice(&length.to_le_bytes());
-    let crc = checksum(segment, frame);
+    let crc = seed.checksum(&frame[..20], &frame[FRAME_HEADER..]);
     frame[20..24].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -103,14 +110,19 @@ pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
 }
 
 /// Whether a whole frame is what was written into this segment.
-pub(crate) fn is_whole(frame: &[u8], segment: u64) -> bool {
-    mutant(Mutant::NoChecksum) || checksum(segment, frame) == u32_at(frame, 20)
+pub(crate) fn is_whole(frame: &[u8], seed: Seed) -> bool {
+    mutant(Mutant::NoChecksum)
+        || seed.checksum(&frame[..20], &frame[FRAME_HEADER..]) == u32_at(frame, 20)
 }
 
-fn checksum(segment: u64, frame: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&segment.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &frame[..20]);
-    crc32c::crc32c_append(crc, &frame[FRAME_HEADER..])
+/// The seed under which these bytes are a whole frame.
+pub(crate) fn seed_of(frame: &[u8]) -> Seed {
+    Seed::behind(u32_at(frame, 20), &frame[..20], &frame[FRAME_HEADER..])
+}
+
+/// What stands where a header has the segment's id, whatever the header's checksum says.
+pub(crate) fn segment_id_at(header: &[u8]) -> Option<u64> {
+    (header.len() >= 36).then(|| u64_at(header, 28))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

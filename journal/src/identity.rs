@@ -19,7 +19,7 @@ pub(crate) fn read(
     storage: &dyn Storage,
     dir: &Path,
 ) -> io::Result<Option<Result<[u8; 16], HeaderFault>>> {
-    let file = match storage.open(&dir.join(NAME)) {
+    let file = match storage.open_to_read(&dir.join(NAME)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };

@@ -142,6 +142,13 @@ impl Journal {
         self.shared().remove_oldest(None)
     }
 
+    /// The numbers [`Journal::drop_oldest`] would remove now.
+    pub fn droppable(&self) -> Option<(u64, u64)> {
+        let segments = self.shared().segments();
+        let oldest = segments.front().filter(|_| segments.len() > 1)?;
+        Some((oldest.first, oldest.next - 1))
+    }
+
     /// First number the journal still answers for.
     pub fn oldest(&self) -> u64 {
         self.shared().oldest.load(Ordering::Acquire)

@@ -12,6 +12,7 @@ use crate::frame::{self, FRAME_HEADER, PREAMBLE, SEGMENT_HEADER, SegmentHeader};
 use crate::handover::Waiting;
 use crate::options::RESERVE_BYTES;
 use crate::recovery::draw;
+use crate::seed::Seed;
 use crate::segment::{Draft, Segment};
 use crate::shared::{Shared, hold};
 use crate::storage::{self, File};
@@ -22,7 +23,7 @@ const GROUP_BYTES: usize = 4 << 20;
 /// See the module.
 pub(crate) struct Live {
     pub(crate) file: Arc<dyn File>,
-    pub(crate) id: u64,
+    pub(crate) seed: Seed,
     pub(crate) first: u64,
     /// Offset of the next frame.
     pub(crate) at: u64,
@@ -73,12 +74,12 @@ impl Live {
         shared.enter(Segment {
             first: next,
             next,
-            id: Some(header.segment),
+            seed: Some(header.seed()),
             bytes: at,
         });
         Ok(Live {
             file,
-            id: header.segment,
+            seed: header.seed(),
             first: next,
             at,
             allocated,
@@ -99,7 +100,7 @@ impl Live {
             if records > 0 && (bytes > GROUP_BYTES || !self.has_room(bytes as u64)) {
                 break;
             }
-            frame::seal(&mut waiting.frame, self.id, waiting.kind, waiting.number);
+            frame::seal(&mut waiting.frame, self.seed, waiting.kind, waiting.number);
             group.extend_from_slice(&waiting.frame);
             records += 1;
         }
@@ -152,7 +153,7 @@ fn beginning(shared: &Shared, header: &SegmentHeader) -> Vec<u8> {
         head.resize(SEGMENT_HEADER + FRAME_HEADER, 0);
         head.extend_from_slice(body);
         let frame = &mut head[SEGMENT_HEADER..];
-        frame::seal(frame, header.segment, PREAMBLE, header.first);
+        frame::seal(frame, header.seed(), PREAMBLE, header.first);
     }
     head
 }

@@ -24,6 +24,9 @@ pub struct Options {
     /// What every id drawn by this opening follows from, for simulations that must repeat; draw another for each
     /// opening. `None` leaves it to the system.
     pub salt: Option<u64>,
+    /// Whether what the disk refuses to read, however often it is asked, is given up as damaged, so that the rest flows.
+    /// Otherwise it stays an error: a person may still bring the disk back.
+    pub give_up_unreadable: bool,
 }
 
 impl Default for Options {
@@ -35,6 +38,7 @@ impl Default for Options {
             commit_interval: Duration::ZERO,
             id: None,
             salt: None,
+            give_up_unreadable: false,
         }
     }
 }

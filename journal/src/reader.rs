@@ -49,7 +49,7 @@ pub struct Reader {
 struct Place {
     segment: Segment,
     followed: bool,
-    /// `None` where the segment's header is unreadable.
+    /// `None` where no record of the segment can be told.
     scanner: Option<Scanner>,
 }
 
@@ -142,7 +142,7 @@ impl Reader {
             let Some((segment, followed)) = self.shared.segment_of(self.next) else {
                 return Ok(false);
             };
-            let Some(id) = segment.id else {
+            let Some(seed) = segment.seed else {
                 self.place = Some(Place {
                     segment,
                     followed,
@@ -154,7 +154,7 @@ impl Reader {
             match self.shared.storage.open(&path) {
                 Ok(file) => {
                     let at = (SEGMENT_HEADER as u64).min(segment.bytes);
-                    let scanner = Scanner::new(file, id, at, segment.bytes);
+                    let scanner = Scanner::new(file, seed, at, segment.bytes);
                     self.place = Some(Place {
                         segment,
                         followed,
@@ -174,7 +174,7 @@ impl Reader {
         let Some((segment, followed)) = self.shared.segment_of(place.segment.first) else {
             return Next::Continue;
         };
-        if segment.first != place.segment.first || segment.id != place.segment.id {
+        if segment.first != place.segment.first || segment.seed != place.segment.seed {
             return Next::Continue;
         }
         if segment.bytes > place.segment.bytes

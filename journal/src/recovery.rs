@@ -3,7 +3,8 @@
 //! Segments before the last one were synced before their successor was started, so what they hold is durable. The last
 //! one may hold bytes that were never synced, or whose sync failed: its records are copied into a new file, which is
 //! synced and takes the old one's name in one step, before any of it counts (`tail`). A segment whose header is
-//! unreadable, or names another journal, is left where it is and reported as a hole.
+//! damaged is read by what its frames say of each other (`salvage`); one of which no record can be told, or that names
+//! another journal, is left where it is and reported as a hole.
 
 mod survey;
 mod tail;
@@ -36,7 +37,7 @@ pub(crate) fn open(
         .create_dir(dir)
         .map_err(|source| failed("create", dir, source))?;
     let lock = lock(storage.as_ref(), dir)?;
-    let surveys = survey_all(storage.as_ref(), dir)?;
+    let surveys = survey_all(storage.as_ref(), dir, options.give_up_unreadable)?;
     let id = settle_identity(storage.as_ref(), dir, &options, &surveys)?;
     let surveys = surveys.into_iter().map(|survey| survey.owned_by(id));
     let mut surveys: Vec<Survey> = surveys.collect();
@@ -185,7 +186,7 @@ fn lock(storage: &dyn Storage, dir: &Path) -> Result<Lock, OpenError> {
     })
 }
 
-fn survey_all(storage: &dyn Storage, dir: &Path) -> Result<Vec<Survey>, OpenError> {
+fn survey_all(storage: &dyn Storage, dir: &Path, lenient: bool) -> Result<Vec<Survey>, OpenError> {
     let names = storage
         .list(dir)
         .map_err(|source| failed("list", dir, source))?;
@@ -202,7 +203,7 @@ fn survey_all(storage: &dyn Storage, dir: &Path) -> Result<Vec<Survey>, OpenErro
     firsts.sort_unstable();
     firsts
         .into_iter()
-        .map(|first| Survey::of(storage, dir, first))
+        .map(|first| Survey::of(storage, dir, first, lenient))
         .collect()
 }
 

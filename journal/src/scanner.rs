@@ -9,10 +9,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::frame::{self, FRAME_HEADER, Head, SYNC_WORD};
+use crate::seed::Seed;
 use crate::storage::File;
 
 const WINDOW_BYTES: usize = 256 << 10;
 const PAGE_BYTES: usize = 4096;
+/// How often a page the disk refuses is asked for.
+const PAGE_TRIES: u32 = 3;
+/// Stands in for what cannot be read: neither a sync word nor the zeros of unused room.
+const UNREADABLE: u8 = 0xFF;
 static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 /// A whole frame.
@@ -39,24 +44,31 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) struct Scanner {
     file: Arc<dyn File>,
-    segment: u64,
+    seed: Seed,
     at: u64,
     limit: u64,
     window: Bytes,
     window_at: u64,
+    lenient: bool,
 }
 
 impl Scanner {
     /// Starts at `at`; bytes from `limit` on are not looked at.
-    pub(crate) fn new(file: Arc<dyn File>, segment: u64, at: u64, limit: u64) -> Scanner {
+    pub(crate) fn new(file: Arc<dyn File>, seed: Seed, at: u64, limit: u64) -> Scanner {
         Scanner {
             file,
-            segment,
+            seed,
             at,
             limit,
             window: Bytes::new(),
             window_at: at,
+            lenient: false,
         }
+    }
+
+    /// Whether pages that cannot be read count as damage instead of ending the scan with the error.
+    pub(crate) fn set_lenient(&mut self, lenient: bool) {
+        self.lenient = lenient;
     }
 
     /// Offset of what comes next.
@@ -135,6 +147,47 @@ impl Scanner {
         Ok(None)
     }
 
+    /// The seed that makes a whole frame of what stands here; `None` where the file ends before.
+    pub(crate) fn seed_of(&mut self, at: u64, head: Head) -> io::Result<Option<Seed>> {
+        let length = FRAME_HEADER + head.length;
+        let window = self.view(at, length)?;
+        Ok((window.len() >= length).then(|| frame::seed_of(&window[..length])))
+    }
+
+    /// Whether a frame may end here: the limit, the next frame or zeros follow.
+    pub(crate) fn is_boundary(&mut self, at: u64) -> io::Result<bool> {
+        let window = self.view(at, SYNC_WORD.len())?;
+        let follows = &window[..window.len().min(SYNC_WORD.len())];
+        Ok(follows == SYNC_WORD || follows.iter().all(|byte| *byte == 0))
+    }
+
+    /// Reads like the file does. Lenient, it goes on page by page where the disk refuses, and fills in for a page that
+    /// is refused again and again: the frames there are damaged then, and are found to be.
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let whole = self.file.read_at(buffer, offset);
+        if whole.is_ok() || !self.lenient {
+            return whole;
+        }
+        let length = self.file.length()?;
+        let end = length.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        let mut filled = 0;
+        while filled < end {
+            let at = offset + filled as u64;
+            let rest = PAGE_BYTES - (at % PAGE_BYTES as u64) as usize;
+            let page = &mut buffer[filled..end.min(filled + rest)];
+            let mut tries = 1..=PAGE_TRIES;
+            if !tries.any(|_| {
+                self.file
+                    .read_at(page, at)
+                    .is_ok_and(|read| read == page.len())
+            }) {
+                page.fill(UNREADABLE);
+            }
+            filled += page.len();
+        }
+        Ok(end)
+    }
+
     fn frame_at(&mut self, at: u64) -> io::Result<Option<Frame>> {
         let window = self.view(at, FRAME_HEADER)?;
         let Some(head) = frame::head(&window) else {
@@ -145,7 +198,7 @@ impl Scanner {
             return Ok(None);
         }
         let window = self.view(at, length)?;
-        if window.len() < length || !frame::is_whole(&window[..length], self.segment) {
+        if window.len() < length || !frame::is_whole(&window[..length], self.seed) {
             return Ok(None);
         }
         Ok(Some(Frame {
@@ -186,9 +239,7 @@ impl Scanner {
         };
         let mut buffer = vec![0; size];
         buffer[..kept.len()].copy_from_slice(&kept);
-        let read = self
-            .file
-            .read_at(&mut buffer[kept.len()..], at + kept.len() as u64)?;
+        let read = self.fill(&mut buffer[kept.len()..], at + kept.len() as u64)?;
         buffer.truncate(kept.len() + read);
         self.window = Bytes::from(buffer);
         self.window_at = at;

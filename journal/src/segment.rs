@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::seed::Seed;
 use crate::storage::{self, File, Storage};
 
 /// Room asked for when the disk has none for a whole segment.
@@ -16,8 +17,8 @@ pub(crate) struct Segment {
     pub(crate) first: u64,
     /// Number behind its last one; records that are missing up to the next segment belong to it.
     pub(crate) next: u64,
-    /// Its id; `None` when its header is unreadable.
-    pub(crate) id: Option<u64>,
+    /// What its frames are checked with; `None` when neither its header nor its frames tell.
+    pub(crate) seed: Option<Seed>,
     /// Durable bytes: readers look no further.
     pub(crate) bytes: u64,
 }

@@ -24,6 +24,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens a file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens a file for reading only, where the storage can tell the difference.
+    fn open_to_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
     /// Gives a file, or a directory with all it holds, another name in one step; a file replaces what had the name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a name. Open files stay readable.

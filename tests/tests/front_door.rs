@@ -21,5 +21,7 @@ mod queries;
 mod rate;
 #[path = "front_door/sensors.rs"]
 mod sensors;
+#[path = "front_door/spool.rs"]
+mod spool;
 #[path = "front_door/stored.rs"]
 mod stored;

@@ -23,8 +23,8 @@ fn keeps_the_bytes_and_lists_the_note() {
     let data = tempfile::tempdir().unwrap();
     let letters = DeadLetters::new(data.path());
     assert_eq!(letters.list().unwrap(), []);
-    let path = letters.keep(&note(2), b"two").unwrap();
-    letters.keep(&note(1), b"one").unwrap();
+    let path = letters.keep(&note(2), b"two", b"series").unwrap();
+    letters.keep(&note(1), b"one", b"series").unwrap();
     assert_eq!(fs::read(path).unwrap(), b"two");
     assert_eq!(letters.list().unwrap(), [note(1), note(2)]);
 }
@@ -33,13 +33,13 @@ fn keeps_the_bytes_and_lists_the_note() {
 fn keeping_twice_leaves_one_letter() {
     let data = tempfile::tempdir().unwrap();
     let letters = DeadLetters::new(data.path());
-    letters.keep(&note(1), b"one").unwrap();
-    letters.keep(&note(1), b"one").unwrap();
+    letters.keep(&note(1), b"one", b"series").unwrap();
+    letters.keep(&note(1), b"one", b"series").unwrap();
     assert_eq!(letters.list().unwrap().len(), 1);
     assert_eq!(
         fs::read_dir(data.path().join("dead-letter"))
             .unwrap()
             .count(),
-        2
+        3
     );
 }

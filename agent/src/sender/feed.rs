@@ -173,10 +173,11 @@ impl Feed {
         if through < self.next {
             return;
         }
-        let (peak, peak_readings) = stream.account().peak();
-        if self.next <= peak && peak < through {
-            let readings = peak_readings.saturating_sub(self.readings);
-            self.skip_hole(stream, peak, readings);
+        for (mark, mark_readings) in stream.marks() {
+            if self.next <= mark && mark < through {
+                let readings = mark_readings.saturating_sub(self.readings);
+                self.skip_hole(stream, mark, readings);
+            }
         }
         let readings = readings_through.saturating_sub(self.readings);
         self.skip_hole(stream, through, readings);

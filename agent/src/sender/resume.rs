@@ -167,6 +167,12 @@ impl Resume<'_> {
     /// taken whole, so what it has are the batches themselves.
     fn settle_hole(&self, from: u64, through: u64, before: u64, after: u64, welcome: &v1::Welcome) {
         let durable_through = welcome.durable_through;
+        for (mark, mark_readings) in self.stream.marks() {
+            if from <= mark && mark < through.min(durable_through) {
+                self.settle_hole(from, mark, before, mark_readings, welcome);
+                return self.settle_hole(mark + 1, through, mark_readings, after, welcome);
+            }
+        }
         let piece = if through <= durable_through {
             Piece {
                 from,

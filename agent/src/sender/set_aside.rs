@@ -36,7 +36,9 @@ pub(crate) fn set_aside(
         set_aside_ns: spool.wall_ns(),
     };
     let letters = spool.dead_letters();
-    let path = letters.keep(&note, &body).map_err(Failure::DeadLetter)?;
+    let path = letters
+        .keep(&note, &body, &stream.definitions())
+        .map_err(Failure::DeadLetter)?;
     point(Point::AgentSetAside);
     tracing::error!(
         sequence,

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_journal::{Hole, Item, ReadError, Reader};
+use weir_journal::{Item, ReadError, Reader};
 use weir_proto::{record, v1};
 
 use super::Spool;
-use super::stream::{Ledger, Stream};
+use super::stream::{Ledger, Stream, preamble};
 
 impl Stream {
     /// Why a sequence that cannot be read is missing.
@@ -17,17 +17,34 @@ impl Stream {
         if sequence <= self.lock().state.account.peak().0 {
             return v1::DropReason::SinkRolledBack;
         }
-        let damaged = |hole: &Hole| (hole.from..=hole.through).contains(&sequence);
-        if self.damaged.iter().any(damaged) {
-            v1::DropReason::Damaged
-        } else {
+        if self.is_given_up() || sequence <= self.lock().state.dropped_through {
             v1::DropReason::SpoolOldest
+        } else {
+            v1::DropReason::Damaged
         }
+    }
+
+    /// Sequences at which the reason of a hole may change, ascending, and the readings of the stream
+    /// through each: the highest ever acknowledged, the last one dropped to make room.
+    pub(crate) fn marks(&self) -> [(u64, u64); 2] {
+        let ledger = self.lock();
+        let state = &ledger.state;
+        let mut marks = [
+            state.account.peak(),
+            (state.dropped_through, state.dropped_readings),
+        ];
+        marks.sort_unstable();
+        marks
     }
 
     /// Every series of the stream, by ref.
     pub(crate) fn dictionary(&self) -> BTreeMap<u32, v1::Series> {
         self.lock().dictionary.clone()
+    }
+
+    /// The same as an encoded record.
+    pub(crate) fn definitions(&self) -> Bytes {
+        preamble(&self.lock().dictionary)
     }
 
     /// The record with this sequence, if it can be read.
@@ -46,6 +63,39 @@ impl Stream {
             }
         }
         Ok(None)
+    }
+
+    /// Readings of the stream through the last of these sequences, by the counts of the records around
+    /// it. `known` is their count before these, `end` the last durable sequence and its count.
+    pub(super) fn readings_through(
+        &self,
+        (from, through): (u64, u64),
+        known: u64,
+        end: (u64, u64),
+    ) -> Result<u64, ReadError> {
+        if through >= end.0 {
+            return Ok(end.1);
+        }
+        let mut readings = known;
+        for start in [through + 1, from] {
+            let mut reader = self.journal.reader(start);
+            while let Some(item) = reader.next()? {
+                let Item::Record { number, body, .. } = item else {
+                    continue;
+                };
+                let Some((before, own)) = counts(body) else {
+                    continue;
+                };
+                if number == through + 1 {
+                    return Ok(before);
+                }
+                if number > through {
+                    break;
+                }
+                readings = before + own;
+            }
+        }
+        Ok(readings)
     }
 
     /// Observed time of the stream's last reading, where its last record is a batch that can be read.
@@ -84,6 +134,18 @@ impl Spool {
                 .collect()
         };
         earlier.iter().find_map(|stream| stream.last_observed_ns())
+    }
+}
+
+/// Readings of the stream before a record, and its own.
+fn counts(body: Bytes) -> Option<(u64, u64)> {
+    match record::decode(body).ok()?.record? {
+        v1::record::Record::Batch(batch) => {
+            let header = batch.header?;
+            Some((header.readings_before, header.readings))
+        }
+        v1::record::Record::Skip(skip) => Some((skip.readings_before, skip.readings)),
+        _ => None,
     }
 }
 

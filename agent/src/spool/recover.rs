@@ -22,7 +22,7 @@ use super::{Inner, Spool, SpoolConfig, SpoolError, Writers};
 /// Most bytes of appended batches that wait in memory for their commit.
 const QUEUE_BYTES: usize = 8 << 20;
 const GONE: &str = "gone-";
-const STATE: &str = "state";
+pub(super) const STATE: &str = "state";
 
 /// What an earlier run left.
 pub(crate) struct Recovered {
@@ -137,6 +137,7 @@ fn options(config: &SpoolConfig, id: [u8; 16]) -> Options {
         queue_bytes: QUEUE_BYTES,
         commit_interval: config.commit_interval,
         id: Some(id),
+        give_up_unreadable: true,
         ..Options::default()
     }
 }
@@ -339,7 +340,7 @@ fn directory_name(order: u64, id: &[u8; 16]) -> String {
     format!("{order:010}-{}", hex(id))
 }
 
-fn parse_name(name: &str) -> Option<(u64, [u8; 16])> {
+pub(super) fn parse_name(name: &str) -> Option<(u64, [u8; 16])> {
     let (order, id) = name.split_once('-')?;
     if id.len() != 32 {
         return None;

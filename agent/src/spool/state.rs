@@ -25,7 +25,9 @@
 //! | 200 | 8 | ... and the readings of the stream through it |
 //! | 208 | 8 | the highest sequence ever acknowledged, where a sink that was rolled back has less now; else 0 ... |
 //! | 216 | 8 | ... and the readings of the stream through it |
-//! | 224 | 284 | zero |
+//! | 224 | 8 | `dropped_through`: the last sequence that was dropped to make room ... |
+//! | 232 | 8 | ... and the readings of the stream through it |
+//! | 240 | 268 | zero |
 //! | 508 | 4 | crc32c of bytes 0..508 |
 
 use std::io;
@@ -65,6 +67,10 @@ pub(crate) struct State {
     pub(crate) known_through: u64,
     /// ... and the readings of the stream through it: what a hole at the very end costs.
     pub(crate) known_readings: u64,
+    /// The last sequence dropped to make room: what else is missing is damaged ...
+    pub(crate) dropped_through: u64,
+    /// ... and the readings of the stream through it.
+    pub(crate) dropped_readings: u64,
 }
 
 /// The open file.
@@ -104,16 +110,7 @@ impl StateFile {
             file.allocate(FILE_BYTES)?;
             file.sync_all()?;
         }
-        let mut newest: Option<(u64, State)> = None;
-        for slot in 0..2 {
-            let found = read_slot(file.as_ref(), slot, stream_id)?;
-            if let Some(found) = found
-                && newest.as_ref().is_none_or(|best| best.0 < found.0)
-            {
-                newest = Some(found);
-            }
-        }
-        let (generation, state) = match newest {
+        let (generation, state) = match newest(file.as_ref(), stream_id)? {
             Some((generation, state)) => (generation, Some(state)),
             None => (0, None),
         };
@@ -123,6 +120,16 @@ impl StateFile {
             generation,
         };
         Ok((opened, state))
+    }
+
+    /// What the file holds, without opening it for writing. `None` as for [`StateFile::open`].
+    pub(crate) fn look(
+        storage: &dyn Storage,
+        path: &Path,
+        stream_id: [u8; 16],
+    ) -> io::Result<Option<State>> {
+        let file = storage.open_to_read(path)?;
+        Ok(newest(file.as_ref(), stream_id)?.map(|(_, state)| state))
     }
 
     /// Makes `state` durable. When this returns, it survives a power loss.
@@ -137,6 +144,19 @@ impl StateFile {
         self.generation = generation;
         Ok(())
     }
+}
+
+fn newest(file: &dyn File, stream_id: [u8; 16]) -> io::Result<Option<(u64, State)>> {
+    let mut newest: Option<(u64, State)> = None;
+    for slot in 0..2 {
+        let found = read_slot(file, slot, stream_id)?;
+        if let Some(found) = found
+            && newest.as_ref().is_none_or(|best| best.0 < found.0)
+        {
+            newest = Some(found);
+        }
+    }
+    Ok(newest)
 }
 
 fn read_slot(file: &dyn File, slot: u64, stream_id: [u8; 16]) -> io::Result<Option<(u64, State)>> {
@@ -181,6 +201,8 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
     put(&mut slot, 200, state.known_readings);
     put(&mut slot, 208, account.peak.0);
     put(&mut slot, 216, account.peak.1);
+    put(&mut slot, 224, state.dropped_through);
+    put(&mut slot, 232, state.dropped_readings);
     let crc = crc32c::crc32c(&slot[..CRC_AT]);
     slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     slot
@@ -218,6 +240,8 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         partial: flags & FLAG_PARTIAL != 0,
         known_through: get(slot, 192),
         known_readings: get(slot, 200),
+        dropped_through: get(slot, 224),
+        dropped_readings: get(slot, 232),
     };
     Some(Ok((get(slot, 16), state)))
 }

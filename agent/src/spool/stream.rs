@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use weir_journal::{AppendError, Committer, Hole, Journal, Progress, Reader};
+use weir_journal::{AppendError, Committer, Journal, Progress, Reader};
 use weir_proto::{record, v1};
 
 use super::state::{State, StateFile};
@@ -27,8 +27,6 @@ pub(crate) struct Stream {
     _idle_writer: Option<Mutex<Committer>>,
     live: AtomicBool,
     given_up: AtomicBool,
-    /// What the journal found damaged when it was opened.
-    pub(super) damaged: Vec<Hole>,
     ledger: Mutex<Ledger>,
 }
 
@@ -69,7 +67,6 @@ impl Stream {
             dir: parts.dir,
             live: AtomicBool::new(parts.idle_writer.is_none()),
             given_up: AtomicBool::new(parts.state.given_up),
-            damaged: parts.journal.recovery().holes.clone(),
             journal: parts.journal,
             _idle_writer: parts.idle_writer.map(Mutex::new),
             ledger: Mutex::new(Ledger {
@@ -214,7 +211,18 @@ impl Stream {
         if self.is_given_up() || self.is_sealed() {
             return Ok(None);
         }
-        self.checkpoint()?;
+        let mut ledger = self.lock();
+        let Some((from, through)) = self.journal.droppable() else {
+            return Ok(None);
+        };
+        // Noted first: what is missing and was not noted is damage.
+        self.refresh(&mut ledger);
+        let end = (ledger.durable_through, ledger.durable_readings);
+        let state = &ledger.state;
+        let known = state.dropped_readings.max(state.account.peak().1);
+        ledger.state.dropped_readings = self.readings_through((from, through), known, end)?;
+        ledger.state.dropped_through = through;
+        self.checkpoint_locked(&mut ledger)?;
         self.journal
             .drop_oldest()
             .map_err(|source| self.io("drop a segment of", source))

@@ -15,6 +15,7 @@ use super::*;
 use crate::ledger::{Fate, Piece};
 
 pub(crate) mod fork;
+mod inspect;
 
 const START_NS: i64 = 1_800_000_000_000_000_000;
 

@@ -9,7 +9,9 @@ use crate::error::OpenError;
 use crate::frame::{FRAME_HEADER, HeaderFault, PREAMBLE, SEGMENT_HEADER, SegmentHeader, VERSION};
 use crate::options::Hole;
 use crate::recovery::{add_hole, failed};
+use crate::salvage;
 use crate::scanner::{Found, Scanner};
+use crate::seed::Seed;
 use crate::segment::{self, Segment};
 use crate::storage::{File, Storage};
 
@@ -21,7 +23,9 @@ pub(super) struct Survey {
     pub(super) length: u64,
     /// `None` when it is unreadable.
     pub(super) header: Option<SegmentHeader>,
-    /// Number behind the last record. Behind an unreadable header it rests on numbers no checksum vouches for.
+    /// What its frames are checked with: from the header, or from the frames themselves.
+    pub(super) seed: Option<Seed>,
+    /// Number behind the last record. Without a seed it rests on numbers no checksum vouches for.
     pub(super) next: u64,
     /// Offsets of whole frames, in order.
     pub(super) runs: Vec<Range<u64>>,
@@ -30,16 +34,26 @@ pub(super) struct Survey {
     /// Offsets of what follows the last frame, without the zeros at its end.
     pub(super) tail: Range<u64>,
     holes: Vec<Hole>,
+    lenient: bool,
 }
 
 impl Survey {
-    pub(super) fn of(storage: &dyn Storage, dir: &Path, first: u64) -> Result<Survey, OpenError> {
+    /// With `lenient`, what the disk refuses to read is damage like any other.
+    pub(super) fn of(
+        storage: &dyn Storage,
+        dir: &Path,
+        first: u64,
+        lenient: bool,
+    ) -> Result<Survey, OpenError> {
         let path = segment::path(dir, first);
         let fault = |source| failed("read", &path, source);
         let file = storage.open(&path).map_err(fault)?;
         let length = file.length().map_err(fault)?;
         let mut bytes = [0; SEGMENT_HEADER];
-        let read = file.read_at(&mut bytes, 0).map_err(fault)?;
+        let read = match file.read_at(&mut bytes, 0) {
+            Err(_) if lenient => 0,
+            other => other.map_err(fault)?,
+        };
         let header = match SegmentHeader::decode(&bytes[..read]) {
             Ok(header) if header.first == first => Some(header),
             Ok(_) | Err(HeaderFault::Damaged) => None,
@@ -56,14 +70,22 @@ impl Survey {
             file,
             length,
             header,
+            seed: None,
             next: first,
             runs: Vec::new(),
             bad: Vec::new(),
             tail: 0..0,
             holes: Vec::new(),
+            lenient,
         };
-        match header {
-            Some(header) => survey.walk(header.segment),
+        survey.seed = match header {
+            Some(header) => Some(header.seed()),
+            None => {
+                salvage::find_seed(&survey.file, &bytes[..read], length, lenient).map_err(fault)?
+            }
+        };
+        match survey.seed {
+            Some(seed) => survey.walk(seed),
             None => survey.guess(),
         }
         .map_err(fault)?;
@@ -79,18 +101,19 @@ impl Survey {
     pub(super) fn owned_by(mut self, journal: [u8; 16]) -> Survey {
         if self.journal().is_some_and(|named| named != journal) {
             self.header = None;
+            self.seed = None;
         }
         self
     }
 
     /// Neither header nor records.
     pub(super) fn is_void(&self) -> bool {
-        self.header.is_none() && self.next == self.first
+        self.seed.is_none() && self.next == self.first
     }
 
     /// What was guessed of an unreadable segment ends where the next one starts.
     pub(super) fn bound_guess(&mut self, end: u64) {
-        if self.header.is_none() {
+        if self.seed.is_none() {
             self.next = end;
         }
     }
@@ -98,7 +121,7 @@ impl Survey {
     /// Numbers missing up to the last record.
     pub(super) fn holes(&self) -> Vec<Hole> {
         let mut holes = Vec::new();
-        match self.header {
+        match self.seed {
             Some(_) => holes.clone_from(&self.holes),
             None => add_hole(&mut holes, self.first, self.next),
         }
@@ -107,7 +130,7 @@ impl Survey {
 
     /// Bytes that are no frames, without the tail.
     pub(super) fn damaged_bytes(&self) -> u64 {
-        match self.header {
+        match self.seed {
             Some(_) => self.bad.iter().map(|range| range.end - range.start).sum(),
             None => self.length,
         }
@@ -133,14 +156,17 @@ impl Survey {
         Segment {
             first: self.first,
             next,
-            id: self.header.map(|header| header.segment),
+            seed: self.seed,
             bytes,
         }
     }
 
-    fn walk(&mut self, segment: u64) -> io::Result<()> {
+    fn walk(&mut self, seed: Seed) -> io::Result<()> {
         let start = (SEGMENT_HEADER as u64).min(self.length);
-        let mut scanner = Scanner::new(Arc::clone(&self.file), segment, start, self.length);
+        if self.header.is_none() {
+            self.bad.push(0..start);
+        }
+        let mut scanner = self.scanner(seed, start);
         loop {
             let at = scanner.at();
             match scanner.next()? {
@@ -155,7 +181,7 @@ impl Survey {
                 }
                 Found::Bad if scanner.resync(self.next)? => self.bad.push(at..scanner.at()),
                 Found::Bad => {
-                    let mut rest = Scanner::new(Arc::clone(&self.file), segment, at, self.length);
+                    let mut rest = self.scanner(seed, at);
                     self.tail = at..rest.end_of_content()?;
                     return Ok(());
                 }
@@ -167,6 +193,12 @@ impl Survey {
         }
     }
 
+    fn scanner(&self, seed: Seed, at: u64) -> Scanner {
+        let mut scanner = Scanner::new(Arc::clone(&self.file), seed, at, self.length);
+        scanner.set_lenient(self.lenient);
+        scanner
+    }
+
     fn add_run(&mut self, run: Range<u64>) {
         match self.runs.last_mut() {
             Some(last) if last.end == run.start => last.end = run.end,
@@ -174,10 +206,10 @@ impl Survey {
         }
     }
 
-    /// Without the segment id no checksum can be verified: goes by numbers that could be right.
+    /// Without a seed no checksum can be verified: goes by numbers that could be right.
     fn guess(&mut self) -> io::Result<()> {
         let start = (SEGMENT_HEADER as u64).min(self.length);
-        let mut scanner = Scanner::new(Arc::clone(&self.file), 0, start, self.length);
+        let mut scanner = self.scanner(Seed::of(0), start);
         let mut at = start;
         let most = self.first + self.length / FRAME_HEADER as u64;
         while let Some((head, found)) = scanner.head_from(at)? {
@@ -189,7 +221,7 @@ impl Survey {
             at = if plausible { end } else { found + 1 };
         }
         if self.next == self.first {
-            let mut whole = Scanner::new(Arc::clone(&self.file), 0, 0, self.length);
+            let mut whole = self.scanner(Seed::of(0), 0);
             self.tail = 0..whole.end_of_content()?;
         }
         Ok(())

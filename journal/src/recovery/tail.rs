@@ -33,16 +33,16 @@ pub(super) fn renew(
     let mut segment = Segment {
         first: survey.first,
         next: survey.next,
-        id: survey.header.map(|header| header.segment),
+        seed: survey.seed,
         bytes: survey.length,
     };
-    if survey.header.is_none() {
+    if survey.seed.is_none() {
         return Ok((segment, None));
     }
     keep_aside(storage, dir, survey, header.segment);
     match copy(storage, dir, header, survey, wanted) {
         Ok(live) => {
-            segment.id = Some(live.id);
+            segment.seed = Some(live.seed);
             segment.bytes = live.at;
             Ok((segment, Some(live)))
         }
@@ -78,7 +78,7 @@ fn copy(
     point(Point::JournalCopied);
     Ok(Live {
         file: draft.publish(storage, dir)?,
-        id: header.segment,
+        seed: header.seed(),
         first: header.first,
         at,
         allocated,
@@ -87,18 +87,18 @@ fn copy(
 
 /// Copies frame by frame, sealed anew for the new segment id; answers the offset behind the last one.
 fn copy_frames(survey: &Survey, header: &SegmentHeader, draft: &Draft) -> io::Result<u64> {
-    let old = survey.header.expect("only readable segments are copied");
+    let old = survey.seed.expect("only readable segments are copied");
     let mut at = SEGMENT_HEADER as u64;
     let mut buffer = Vec::new();
     for run in &survey.runs {
-        let mut scanner = Scanner::new(Arc::clone(&survey.file), old.segment, run.start, run.end);
+        let mut scanner = Scanner::new(Arc::clone(&survey.file), old, run.start, run.end);
         while let Found::Frame(frame) = scanner.next()? {
             let start = buffer.len();
             buffer.resize(start + FRAME_HEADER, 0);
             buffer.extend_from_slice(&frame.body);
             frame::seal(
                 &mut buffer[start..],
-                header.segment,
+                header.seed(),
                 frame.kind,
                 frame.number,
             );

@@ -22,6 +22,8 @@ fn state(n: u64) -> State {
         partial: n.is_multiple_of(5),
         known_through: n + 5,
         known_readings: 10 * n + 50,
+        dropped_through: n + 2,
+        dropped_readings: 10 * n + 20,
     }
 }
 
