@@ -2,7 +2,8 @@
 //!
 //! In: the parcels of all sensors, from the queue. Out: drafts for the spool, each encoded once. A batch is full at
 //! `batch.max_readings` or `batch.max_bytes`, and due when its first reading is `batch.max_age` old; what came together by
-//! then leaves together. Scrapes of one shape become one block with several times, whatever parcels they came in.
+//! then leaves together. Scrapes of one shape become one block with several times, whatever parcels they came in. When the
+//! time of day was set, a batch ends: its header relates one time of day to one monotonic time, for all its readings.
 //!
 //! [`Assembler`] thinks, [`Batcher`] waits. Promises: no reading is in two batches; what the queue gave up is reported to the
 //! spool; a series is defined in the first batch that uses it.
@@ -59,11 +60,22 @@ impl Assembler {
         }
     }
 
-    /// Whether a parcel fits beside what is there; one that is too large by itself fits when nothing is.
+    /// Whether a parcel fits beside what is there: never when the time of day was set in between. One that is too large by
+    /// itself fits when nothing is.
     pub(crate) fn has_room(&self, parcel: &Parcel) -> bool {
-        self.start.is_none()
-            || (self.readings + parcel.readings <= self.limits.readings
-                && self.bytes + parcel.bytes <= self.limits.bytes)
+        self.start.is_none_or(|start| {
+            self.readings + parcel.readings <= self.limits.readings
+                && self.bytes + parcel.bytes <= self.limits.bytes
+                && !start.is_parted_from(&parcel.start)
+        })
+    }
+
+    /// By how many seconds the time of day was set between what is there and the parcel, if it was.
+    fn stepped_by(&self, parcel: &Parcel) -> Option<f64> {
+        let start = self
+            .start
+            .filter(|start| start.is_parted_from(&parcel.start))?;
+        Some((parcel.start.boot_ns() - start.boot_ns()) as f64 / 1e9)
     }
 
     /// Puts a parcel in, whatever the limits say.
@@ -119,10 +131,12 @@ impl Assembler {
         let encoded = encode(&blocks);
         let refused = offered - encoded.readings;
         let series_defined = self.dictionary.take_new();
+        // Not of what was refused: the header speaks of the first reading that is in it.
+        let first_ns = encoded.first_ns;
         let draft = Draft {
             encoded,
             series_defined,
-            monotonic_start_ns: start.monotonic_ns,
+            monotonic_start_ns: start.monotonic_at(first_ns),
         };
         Some(Batch {
             draft: Some(draft),
@@ -253,6 +267,9 @@ impl Batcher {
     async fn collect(&mut self, first: Parcel) -> Result<(), SpoolError> {
         let mut next = Some(first);
         while let Some(parcel) = next {
+            if let Some(seconds) = self.assembler.stepped_by(&parcel) {
+                tracing::warn!(seconds, "the time of day was set: a new batch begins");
+            }
             if !self.assembler.has_room(&parcel) {
                 self.store().await?;
             }

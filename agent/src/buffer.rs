@@ -28,6 +28,9 @@ pub(crate) struct Limits {
     pub(crate) age: Duration,
 }
 
+/// Clocks that part by more than this were set. Slewing stays far below it between two readings of one batch.
+const STEP_NS: u64 = 1_000_000_000;
+
 /// When the first reading of something was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Start {
@@ -35,6 +38,27 @@ pub(crate) struct Start {
     pub(crate) at: Instant,
     /// For the header of a batch.
     pub(crate) monotonic_ns: u64,
+    /// Time of day at that moment.
+    pub(crate) wall_ns: i64,
+}
+
+impl Start {
+    /// Whether the time of day was set between the two. One header describes all readings of a batch, so what was
+    /// read before and what was read after cannot be in one.
+    pub(crate) fn is_parted_from(&self, other: &Self) -> bool {
+        self.boot_ns().abs_diff(other.boot_ns()) > u128::from(STEP_NS)
+    }
+
+    /// What the time of day was at monotonic 0, as the clock is set now.
+    pub(crate) fn boot_ns(&self) -> i128 {
+        i128::from(self.wall_ns) - i128::from(self.monotonic_ns)
+    }
+
+    /// The monotonic time at which the time of day was `wall_ns`, as the clock is set now; not before the boot.
+    pub(crate) fn monotonic_at(&self, wall_ns: i64) -> u64 {
+        let since_boot = (i128::from(wall_ns) - self.boot_ns()).max(0);
+        u64::try_from(since_boot).unwrap_or(u64::MAX)
+    }
 }
 
 /// Consecutive scrapes of one shape.
@@ -123,11 +147,13 @@ impl Buffer {
         }
     }
 
-    /// Whether a scrape fits beside what is there. A scrape that is larger than the limits by itself fits when nothing is.
-    pub(crate) fn has_room(&self, scrape: &Scrape) -> bool {
+    /// Whether a scrape fits beside what is there: never when the time of day was set in between. A scrape that is larger
+    /// than the limits by itself fits when nothing is.
+    pub(crate) fn has_room(&self, start: &Start, scrape: &Scrape) -> bool {
         self.parcel.as_ref().is_none_or(|parcel| {
             parcel.readings + scrape.values.len() as u64 <= self.limits.readings
                 && parcel.bytes + bytes(scrape) <= self.limits.bytes
+                && !parcel.start.is_parted_from(start)
         })
     }
 

@@ -7,7 +7,8 @@
 //! each takes is a metric.
 //!
 //! Observed times are cut to what the interval can mean (1 ms, or 1 us below 100 ms), and rise strictly, unless the clock
-//! is set back by more than an interval: then they say what the clock says.
+//! is set back by more than an interval or a second: then they say what the clock says. A buffer never holds readings from
+//! both sides of such a step.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -234,13 +235,14 @@ impl Sampler {
         if recovered > 1 {
             tracing::info!(sensor = %self.config.name, failures = recovered, "sensor reads again");
         }
-        if !self.buffer.has_room(&scrape) {
-            self.hand_over().await;
-        }
         let start = Start {
             at: Instant::now(),
             monotonic_ns: moment.monotonic_ns,
+            wall_ns: moment.wall_ns,
         };
+        if !self.buffer.has_room(&start, &scrape) {
+            self.hand_over().await;
+        }
         self.buffer.add(time_ns, start, scrape);
         // Looked at here as well: a sensor that is always due leaves no time between its ticks.
         let due = self
@@ -349,7 +351,8 @@ async fn until(due: Option<Instant>) {
 #[derive(Debug)]
 struct Times {
     resolution_ns: i64,
-    interval_ns: i64,
+    /// Clocks that go back by less do not show.
+    rises_within_ns: i64,
     last_ns: Option<i64>,
 }
 
@@ -360,10 +363,10 @@ impl Times {
         } else {
             1_000
         };
-        let interval_ns = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX);
+        let rises_within = interval.min(Duration::from_secs(1));
         Self {
             resolution_ns,
-            interval_ns,
+            rises_within_ns: i64::try_from(rises_within.as_nanos()).unwrap_or(i64::MAX),
             last_ns: None,
         }
     }
@@ -371,7 +374,9 @@ impl Times {
     fn next(&mut self, wall_ns: i64) -> i64 {
         let cut = wall_ns - wall_ns.rem_euclid(self.resolution_ns);
         let time = match self.last_ns {
-            Some(last) if cut <= last && last - cut < self.interval_ns => last + self.resolution_ns,
+            Some(last) if cut <= last && last - cut < self.rises_within_ns => {
+                last + self.resolution_ns
+            }
             _ => cut,
         };
         self.last_ns = Some(time);

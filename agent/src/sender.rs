@@ -17,6 +17,7 @@
 //! | `failure`, `retry` | what a failure means, and how long to wait |
 //! | `delivery`, `set_aside` | what is remembered of a stream; the poison batch |
 //! | `stop`, `voice` | the time to drain; what the log says of a link that fails |
+//! | `time` | when the sink is told what the clocks say |
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -44,6 +45,7 @@ mod retry;
 mod session;
 mod set_aside;
 mod stop;
+mod time;
 mod voice;
 mod window;
 
@@ -235,10 +237,11 @@ impl Sender {
         }
         stream.announce()?;
         let hello = self.hello(stream);
+        let clock = Arc::clone(&self.spool.shared.clock);
         let call = tokio::select! {
             biased;
             () = stop.over() => return Ok(Ended::Stopped),
-            call = self.link.call(hello) => call?,
+            call = self.link.call(hello, &*clock) => call?,
         };
         let delivery = self.delivery.as_mut().expect("it was set above");
         let welcome = &call.welcome;
@@ -271,6 +274,7 @@ impl Sender {
             delivery,
             feed,
             missed_ticks: &self.missed_ticks,
+            told: time::Told::new(call.clock),
         };
         session.run(call, stop).await
     }
@@ -285,10 +289,8 @@ impl Sender {
             boot_id: clock.boot_id().to_vec(),
             oldest_sequence: stream.oldest_sequence(),
             next_sequence: stream.next_sequence(),
-            clock: Some(v1::Clock {
-                wall_ns: clock.wall_ns(),
-                monotonic_ns: clock.monotonic_ns(),
-            }),
+            // Once there is a connection: its making would only make the sample late.
+            clock: None,
             held_streams: held.iter().map(|id| id.to_vec()).collect(),
             protocol_min: PROTOCOL_VERSION,
             protocol_max: PROTOCOL_VERSION,

@@ -39,6 +39,7 @@ fn parcel(scrapes: impl IntoIterator<Item = (i64, Scrape)>) -> Parcel {
     let start = Start {
         at: Instant::now(),
         monotonic_ns: 42,
+        wall_ns: 1,
     };
     let mut buffer = Buffer::new(Limits {
         readings: u64::MAX,
@@ -242,6 +243,46 @@ async fn a_full_spool_does_not_hold_up_a_stop_and_what_it_drops_is_in_the_ledger
     spool.finish().await.unwrap();
     let totals = spool.ledger().totals;
     assert_eq!((totals.produced, totals.unexplained), (30, 0));
+}
+
+/// Several sensors share a batch; one of them was read before the clock was set. Fails when
+/// [`Assembler::has_room`] looks at sizes alone.
+#[tokio::test]
+async fn a_batch_ends_where_the_clock_was_set() {
+    let (shape, mut assembler) = (shape(&["a"]), Assembler::new(LIMITS));
+    let read_at = |wall_ns, monotonic_ns| {
+        let mut parcel = parcel([(wall_ns, numbers(&shape, 1.0))]);
+        parcel.start.wall_ns = wall_ns;
+        parcel.start.monotonic_ns = monotonic_ns;
+        parcel
+    };
+    assembler.add(read_at(5_000_000_000, 50));
+    assert!(assembler.has_room(&read_at(5_900_000_000, 50)), "slewed");
+    let after = read_at(1_700_000_000_000_000_000, 60);
+    assert!(!assembler.has_room(&after));
+    assembler.take().unwrap();
+    assert!(assembler.has_room(&after));
+}
+
+/// The first scrape is of a series no sink would take: what the header says is of the first that is in
+/// the batch. Fails when the header takes the start of the parcel.
+#[tokio::test]
+async fn the_header_relates_the_clocks_at_the_first_reading_that_is_in_it() {
+    let mut assembler = Assembler::new(LIMITS);
+    let mut parcel = parcel([
+        (100, numbers(&shape(&[""]), 1.0)),
+        (700, numbers(&shape(&["a"]), 1.0)),
+    ]);
+    parcel.start.wall_ns = 100;
+    parcel.start.monotonic_ns = 42;
+    assembler.add(parcel);
+    let batch = assembler.take().unwrap();
+    assert_eq!(batch.refused, 1);
+    let draft = batch.draft.unwrap();
+    assert_eq!(
+        (draft.encoded.first_ns, draft.monotonic_start_ns),
+        (700, 642)
+    );
 }
 
 /// A sensor's scrapes: which of the shapes each has.

@@ -19,6 +19,7 @@ fn start() -> Start {
     Start {
         at: Instant::now(),
         monotonic_ns: 7,
+        wall_ns: 0,
     }
 }
 
@@ -28,7 +29,7 @@ async fn is_full_at_its_number_of_readings() {
     let mut buffer = Buffer::new(LIMITS);
     for time in 0..5 {
         assert!(!buffer.is_full());
-        assert!(buffer.has_room(&scrape(&shape, 1)));
+        assert!(buffer.has_room(&start(), &scrape(&shape, 1)));
         buffer.add(time, start(), scrape(&shape, 1));
     }
     assert!(buffer.is_full());
@@ -44,18 +45,21 @@ async fn a_scrape_that_would_exceed_a_limit_does_not_fit() {
     let shape = Arc::new(Shape::default());
     let mut buffer = Buffer::new(LIMITS);
     assert!(
-        buffer.has_room(&scrape(&shape, 50)),
+        buffer.has_room(&start(), &scrape(&shape, 50)),
         "a wide scrape fits an empty buffer"
     );
     buffer.add(0, start(), scrape(&shape, 3));
-    assert!(buffer.has_room(&scrape(&shape, 2)));
-    assert!(!buffer.has_room(&scrape(&shape, 3)));
+    assert!(buffer.has_room(&start(), &scrape(&shape, 2)));
+    assert!(!buffer.has_room(&start(), &scrape(&shape, 3)));
     let mut small = Buffer::new(Limits {
         bytes: 40,
         ..LIMITS
     });
     small.add(0, start(), scrape(&shape, 1));
-    assert!(!small.has_room(&scrape(&shape, 1)), "bytes are a limit too");
+    assert!(
+        !small.has_room(&start(), &scrape(&shape, 1)),
+        "bytes are a limit too"
+    );
 }
 
 #[tokio::test]
@@ -68,6 +72,7 @@ async fn is_due_when_its_first_reading_is_half_as_old_as_a_batch_may_be() {
     let later = Start {
         at: first.at + Duration::from_secs(9),
         monotonic_ns: 8,
+        wall_ns: 0,
     };
     buffer.add(1, later, scrape(&shape, 1));
     assert_eq!(buffer.due_at(), Some(first.at + Duration::from_secs(1)));

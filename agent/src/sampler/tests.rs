@@ -1,5 +1,7 @@
 //! What a sampler promises, on a paused clock.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use weir_process::metrics::Registry;
 
 use super::*;
@@ -17,12 +19,12 @@ const LIMITS: Limits = Limits {
 /// A clock that follows tokio's.
 struct TokioClock {
     zero: Instant,
-    wall_ns: i64,
+    wall_ns: Arc<AtomicI64>,
 }
 
 impl Clock for TokioClock {
     fn wall_ns(&self) -> i64 {
-        self.wall_ns + self.monotonic_ns().cast_signed()
+        self.wall_ns.load(Ordering::SeqCst) + self.monotonic_ns().cast_signed()
     }
 
     fn monotonic_ns(&self) -> u64 {
@@ -40,6 +42,8 @@ struct Bench {
     metrics: SamplingMetrics,
     state: SharedState,
     token: CancellationToken,
+    /// What the wall clock said at the start; storing another value sets the clock.
+    wall_ns: Arc<AtomicI64>,
 }
 
 impl Bench {
@@ -53,6 +57,7 @@ impl Bench {
             metrics,
             state: SharedState::default(),
             token: CancellationToken::new(),
+            wall_ns: Arc::new(AtomicI64::new(1_700_000_000_000_000_000)),
         }
     }
 
@@ -68,7 +73,7 @@ impl Bench {
             limits,
             clock: Arc::new(TokioClock {
                 zero: Instant::now(),
-                wall_ns: 1_700_000_000_000_000_000,
+                wall_ns: Arc::clone(&self.wall_ns),
             }),
             metrics: self.metrics.sensor("simulated"),
             state: self.state.clone(),
@@ -145,6 +150,42 @@ async fn five_per_second_for_ten_seconds_are_fifty_readings_in_ten_parcels() {
         times.iter().all(|time| time % 1_000_000 == 0),
         "times are whole milliseconds"
     );
+}
+
+/// 1970, then NTP, then an operator sets it back. One parcel, one setting of the clock; and nothing is
+/// cut while the clock is only slewed. Fails when [`Buffer::has_room`] looks at sizes alone.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_ends_the_parcel() {
+    let bench = Bench::new(ROOM);
+    bench.wall_ns.store(0, Ordering::SeqCst);
+    let limits = Limits {
+        readings: 100,
+        ..LIMITS
+    };
+    let task = bench.start(counting(), limits);
+    for set_to in [
+        500_000_000,
+        1_700_000_000_000_000_000,
+        1_699_999_000_000_000_000,
+    ] {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        bench.wall_ns.store(set_to, Ordering::SeqCst);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bench.token.cancel();
+    task.await.unwrap();
+    let parcels = bench.drain();
+    let counts: Vec<u64> = parcels.iter().map(|parcel| parcel.readings).collect();
+    assert_eq!(counts, [20, 10, 10]);
+    for parcel in &parcels {
+        let first = parcel.runs[0].times[0];
+        assert_eq!(
+            first,
+            parcel.start.wall_ns - parcel.start.wall_ns % 1_000_000
+        );
+        let times = times(std::slice::from_ref(parcel));
+        assert!(times.is_sorted_by(|a, b| a < b), "times rise strictly");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,12 +15,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint, Uri};
+use weir_process::clock::Clock;
 use weir_proto::limits::{MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 
 use super::failure::{Failure, reason_of};
+use super::time::sample;
 
 /// Requests between the session and the transport: one being sent, one ready.
 const REQUEST_QUEUE: usize = 1;
@@ -48,6 +50,8 @@ pub(crate) struct Call {
     pub(crate) requests: mpsc::Sender<v1::DeliverRequest>,
     pub(crate) responses: Streaming<v1::DeliverResponse>,
     pub(crate) welcome: v1::Welcome,
+    /// What Hello said of the clocks.
+    pub(crate) clock: v1::Clock,
 }
 
 /// Where the sink is, and the channel to it while there is one.
@@ -93,9 +97,16 @@ impl Link {
         self.dial = Some(dial);
     }
 
-    /// Opens a call for one stream and waits for the sink's Welcome.
-    pub(crate) async fn call(&mut self, hello: v1::Hello) -> Result<Call, Failure> {
+    /// Opens a call for one stream and waits for the sink's Welcome. Hello says what `clock` does once there is a
+    /// connection.
+    pub(crate) async fn call(
+        &mut self,
+        mut hello: v1::Hello,
+        clock: &dyn Clock,
+    ) -> Result<Call, Failure> {
         let channel = self.channel().await?;
+        let clock = sample(clock);
+        hello.clock = Some(clock);
         let (requests, outgoing) = mpsc::channel(REQUEST_QUEUE);
         let first = v1::DeliverRequest {
             hello: Some(hello),
@@ -142,6 +153,7 @@ impl Link {
             requests,
             responses,
             welcome,
+            clock,
         })
     }
 

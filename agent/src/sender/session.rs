@@ -23,6 +23,7 @@ use super::feed::Feed;
 use super::metrics::Metrics;
 use super::rate::Rate;
 use super::stop::Stop;
+use super::time::Told;
 use super::{SenderConfig, set_aside};
 use crate::ledger;
 use crate::spool::{Spool, Stream};
@@ -46,6 +47,7 @@ pub(crate) struct Session<'a> {
     pub(crate) delivery: &'a mut Delivery,
     pub(crate) feed: Feed,
     pub(crate) missed_ticks: &'a AtomicU64,
+    pub(crate) told: Told,
 }
 
 /// What to do next.
@@ -219,7 +221,7 @@ impl Session<'_> {
         Ok(Some(self.request(records)))
     }
 
-    fn request(&self, records: Vec<v1::Record>) -> v1::DeliverRequest {
+    fn request(&mut self, records: Vec<v1::Record>) -> v1::DeliverRequest {
         let view = self.stream.view(Some(self.delivery.window.oldest_ns()));
         let (bytes, max_bytes) = self.spool.size();
         let missed_ticks = self.missed_ticks.load(Ordering::Relaxed);
@@ -227,6 +229,7 @@ impl Session<'_> {
             hello: None,
             records,
             report: Some(ledger::report(&view, bytes, max_bytes, missed_ticks)),
+            clock: self.told.due(&*self.spool.shared.clock),
         }
     }
 
