@@ -11,13 +11,23 @@
 //! | 5 `clock_offset_ns` | sint64 | the sink's wall clock less the agent's at Hello |
 //! | 6 `report` | weir.v1.Report | only on the last record of a request that carried one |
 //! | 7 `record` | bytes | an encoded `weir.v1.Record`: batch, skip, definitions or close |
+//! | 8 `clock` | [`ClockSample`] | on the first record after the agent said what its clocks say |
+//!
+//! | `ClockSample` field | type | what it holds |
+//! |---|---|---|
+//! | 1 `boot_id` | bytes | 16 bytes, the agent's boot |
+//! | 2 `monotonic_ns` | uint64 | the monotonic clock of that boot |
+//! | 3 `agent_ns` | sfixed64 | the agent's wall clock at the same moment, unix ns |
+//! | 4 `sink_ns` | sfixed64 | the sink's wall clock when it heard of it, unix ns: late, never early |
+//! | 5 `own_machine` | bool | the agent runs under the sink's own boot: its clock is the sink's |
 //!
 //! Field 7 is written last, so that head and record are appended as two slices.
 //! A batch is the agent's bytes unchanged. A skip is written as it was applied: a part that was
 //! already durable has been trimmed from its front, so `from` is always the next sequence.
 //! Everything here passed ingest's validation before it was appended.
 //!
-//! Fields are only ever added. A reader ignores fields it does not know.
+//! Fields are only ever added. A reader ignores fields it does not know; an envelope of a sink that
+//! did not write field 8 has no sample.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -55,6 +65,29 @@ pub struct Envelope {
     /// An encoded `weir.v1.Record`.
     #[prost(bytes = "bytes", tag = "7")]
     pub record: Bytes,
+    /// Two clocks at one moment, where they were heard of just before this record.
+    #[prost(message, optional, tag = "8")]
+    pub clock: Option<ClockSample>,
+}
+
+/// What the agent's clocks said when the sink's said something.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ClockSample {
+    /// The agent's boot, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub boot_id: Bytes,
+    /// The monotonic clock of that boot, ns.
+    #[prost(uint64, tag = "2")]
+    pub monotonic_ns: u64,
+    /// The agent's wall clock, unix ns.
+    #[prost(sfixed64, tag = "3")]
+    pub agent_ns: i64,
+    /// The sink's wall clock, unix ns.
+    #[prost(sfixed64, tag = "4")]
+    pub sink_ns: i64,
+    /// Both programs run under one boot.
+    #[prost(bool, tag = "5")]
+    pub own_machine: bool,
 }
 
 impl Envelope {
@@ -93,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn head_and_record_are_the_encoded_envelope() {
+    fn head_and_record_are_an_encoded_envelope() {
         let envelope = Envelope {
             received_ns: 1_700_000_000_000_000_000,
             tenant: "default".into(),
@@ -109,10 +142,16 @@ mod tests {
             }
             .encode_to_vec()
             .into(),
+            clock: Some(ClockSample {
+                boot_id: Bytes::from_static(&[8; 16]),
+                monotonic_ns: 1,
+                agent_ns: 2,
+                sink_ns: 3,
+                own_machine: true,
+            }),
         };
         let mut whole = envelope.head();
         whole.extend_from_slice(&envelope.record);
-        assert_eq!(whole, envelope.encode_to_vec());
         let again = Envelope::parse(whole.into()).expect("own bytes");
         assert_eq!(again, envelope);
         assert!(matches!(

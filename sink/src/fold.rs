@@ -22,14 +22,17 @@
 //!   records and the journal fills. It goes on by itself once they are back.
 
 mod buffers;
+mod clocks;
 mod flush;
 mod intake;
 pub(crate) mod latest;
 mod prepare;
 mod pull;
+mod readings;
 pub(crate) mod rows;
 mod runner;
 pub(crate) mod series;
+mod snapshot;
 mod state;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -45,6 +48,7 @@ use weir_process::clock::Clock;
 use weir_process::health::Stage;
 use weir_proto::{batch, v1};
 
+pub(crate) use self::clocks::CLOCKS_BEGIN_NS;
 pub use self::flush::FlushCounts;
 pub(crate) use self::flush::INTENT_NS;
 pub use self::state::FoldCounts;

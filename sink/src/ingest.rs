@@ -30,13 +30,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use weir_journal::{Journal, Progress};
 use weir_process::clock::Clock;
 use weir_proto::{limits, v1};
 
-use crate::fold::Arrival;
+use crate::envelope::ClockSample;
+use crate::fold::{Arrival, CLOCKS_BEGIN_NS};
 use crate::metrics::IngestMetrics;
 use crate::model::{StreamId, StreamKey};
 
@@ -111,6 +113,8 @@ pub struct Seen {
     pub report: Option<(v1::Report, i64)>,
     /// The sink's wall clock less the agent's, ns.
     pub clock_offset_ns: i64,
+    /// What the next record takes along into the journal.
+    pub(crate) sample: Option<ClockSample>,
 }
 
 /// One stream, for the ledger.
@@ -195,6 +199,8 @@ impl Ingest {
         hello: &v1::Hello,
         draining: &CancellationToken,
     ) -> Result<(Session, v1::Welcome), Fault> {
+        // Before anything is waited for: what is late makes an agent's clock look slow.
+        let heard_ns = self.inner.clock.wall_ns();
         let id = check_hello(hello)?;
         self.inner.gate.check()?;
         let permit = Arc::clone(&self.inner.connections)
@@ -211,23 +217,39 @@ impl Ingest {
                 return Err(Fault::Overloaded("the former connection of this stream has not ended".into()));
             }
         };
-        let now_ns = self.inner.clock.wall_ns();
-        let clock_offset_ns = hello
-            .clock
-            .as_ref()
-            .map_or(0, |clock| now_ns.saturating_sub(clock.wall_ns));
+        let boot_id = Bytes::copy_from_slice(&hello.boot_id);
         {
             let mut seen = hold(&slot.seen);
             seen.agent.clone_from(&hello.agent);
-            seen.clock_offset_ns = clock_offset_ns;
+            seen.clock_offset_ns = 0;
+            seen.sample = None;
+        }
+        if let Some(clock) = &hello.clock {
+            self.hear(&slot, &boot_id, clock, heard_ns);
         }
         let ends = Ends {
             displaced,
             draining: draining.clone(),
         };
-        let session = Session::new(self.clone(), slot, ends, (lane, permit));
+        let session = Session::new(self.clone(), slot, boot_id, ends, (lane, permit));
         let welcome = session.welcome().await?;
         Ok((session, welcome))
+    }
+
+    /// Takes what an agent says of its clocks; `heard_ns` is the sink's wall clock at that.
+    fn hear(&self, slot: &Slot, boot_id: &Bytes, clock: &v1::Clock, heard_ns: i64) {
+        let mut seen = hold(&slot.seen);
+        seen.clock_offset_ns = heard_ns.saturating_sub(clock.wall_ns);
+        // Nothing can be told by it of a boot without a name, or by a sink whose clock was never set.
+        if boot_id.len() == limits::ID_BYTES && heard_ns >= CLOCKS_BEGIN_NS {
+            seen.sample = Some(ClockSample {
+                boot_id: boot_id.clone(),
+                monotonic_ns: clock.monotonic_ns,
+                agent_ns: clock.wall_ns,
+                sink_ns: heard_ns,
+                own_machine: **boot_id == self.inner.clock.boot_id(),
+            });
+        }
     }
 
     fn slot(&self, key: StreamKey) -> Result<Arc<Slot>, Fault> {

@@ -209,20 +209,47 @@ impl Parts {
                 self.fold.intake_refused(),
             ),
         ];
-        for (name, help, value) in counters {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                counter.metric_type(),
-            )?)?;
-        }
+        count(encoder, &counters)?;
+        self.time_qualities(encoder)?;
         let seconds = ConstCounter::new(stats.sync_nanos_total as f64 / 1e9);
         let help = "time spent in syncs of the journal";
         let name = "journal_sync_seconds";
         seconds.encode(encoder.encode_descriptor(name, help, None, seconds.metric_type())?)
     }
+
+    /// Readings folded that are not `ok`, by what their times are worth.
+    fn time_qualities(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.fold.counts();
+        let counters = [
+            (
+                "fold_rebased_readings",
+                "readings whose times were moved because the agent's clock was wrong",
+                counts.rebased,
+            ),
+            (
+                "fold_suspect_readings",
+                "readings whose clock disagrees with the sink's, stored as observed",
+                counts.suspect,
+            ),
+            (
+                "fold_unknown_time_readings",
+                "readings of whose clock nothing is known, stored as observed",
+                counts.unknown,
+            ),
+        ];
+        count(encoder, &counters)
+    }
+}
+
+fn count(
+    encoder: &mut DescriptorEncoder<'_>,
+    counters: &[(&'static str, &'static str, u64)],
+) -> fmt::Result {
+    for &(name, help, value) in counters {
+        let counter = ConstCounter::new(value);
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    Ok(())
 }
 
 fn whole(n: u64) -> i64 {

@@ -166,7 +166,7 @@ fn facts(parts: &[Part<'_>]) -> Facts {
             facts.max_ns = facts.max_ns.max(rows.times[row]);
         }
         // Of the whole series: never earlier than the truth, so nothing expires too early.
-        let received = rows.marks.iter().map(|mark| mark.received_ns).max();
+        let received = rows.marks.iter().map(|mark| mark.received.at_ns).max();
         facts.max_received_ns = facts.max_received_ns.max(received.unwrap_or(i64::MIN));
     }
     facts

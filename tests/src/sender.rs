@@ -14,12 +14,48 @@ use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use weir_proto::v1::record::Record as Kind;
 use weir_proto::v1::{
-    Batch, BatchHeader, Close, DeliverRequest, DeliverResponse, Hello, Record, Series, Skip,
+    Batch, BatchHeader, Clock, Close, DeliverRequest, DeliverResponse, Hello, Record, Series, Skip,
     Welcome,
 };
 
 /// No answer of a sink is waited for longer than this.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// A device's clocks, which move only when told to.
+#[derive(Clone, Debug)]
+pub struct DeviceClock {
+    /// Names the boot.
+    pub boot_id: [u8; 16],
+    /// Nanoseconds since the boot.
+    pub monotonic_ns: u64,
+    /// Time of day, unix nanoseconds.
+    pub wall_ns: i64,
+}
+
+impl DeviceClock {
+    /// The clocks of boot `tag`, 100 s after it.
+    pub fn new(tag: u8, wall_ns: i64) -> Self {
+        Self {
+            boot_id: [tag; 16],
+            monotonic_ns: 100_000_000_000,
+            wall_ns,
+        }
+    }
+
+    /// Both clocks move on.
+    pub fn advance(&mut self, by: Duration) {
+        let ns = u64::try_from(by.as_nanos()).expect("a test is short");
+        self.monotonic_ns += ns;
+        self.wall_ns += ns.cast_signed();
+    }
+
+    fn message(&self) -> Clock {
+        Clock {
+            wall_ns: self.wall_ns,
+            monotonic_ns: self.monotonic_ns,
+        }
+    }
+}
 
 /// One stream as its sender knows it: numbers the batches and counts the readings.
 #[derive(Clone, Debug)]
@@ -28,6 +64,8 @@ pub struct Stream {
     pub id: Vec<u8>,
     /// Name the stream's agent gives itself.
     pub agent: String,
+    /// Speaks in Hello and in every header; without one Hello says nothing of clocks.
+    pub clock: Option<DeviceClock>,
     next_sequence: u64,
     readings: u64,
     defined: bool,
@@ -40,6 +78,7 @@ impl Stream {
         Self {
             id: vec![tag; 16],
             agent: agent.to_owned(),
+            clock: None,
             next_sequence: 1,
             readings: 0,
             defined: false,
@@ -82,8 +121,8 @@ impl Stream {
             readings: encoded.readings,
             encoding: encoded.encoding.into(),
             crc: encoded.crc,
-            boot_id: vec![7; 16],
-            monotonic_start_ns: 1,
+            boot_id: self.boot_id(),
+            monotonic_start_ns: self.monotonic_at(encoded.first_ns),
             first_ns: encoded.first_ns,
             last_ns: encoded.last_ns,
             decoded_bytes: encoded.decoded_bytes,
@@ -101,6 +140,32 @@ impl Stream {
             series_defined,
             payload: encoded.payload,
         }
+    }
+
+    /// The next batch: readings one second apart, the values counted on from `first_value`. The stream's
+    /// clock moves on with them.
+    pub fn read(&mut self, count: u32, first_value: f64) -> Batch {
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for i in 0..count {
+            let clock = self.clock.as_mut().expect("the test gave it a clock");
+            times.push(clock.wall_ns);
+            values.push(first_value + f64::from(i));
+            clock.advance(Duration::from_secs(1));
+        }
+        self.batch(&times, &values)
+    }
+
+    fn boot_id(&self) -> Vec<u8> {
+        let clock = self.clock.as_ref();
+        clock.map_or(vec![7; 16], |clock| clock.boot_id.to_vec())
+    }
+
+    /// As the clock is set now.
+    fn monotonic_at(&self, wall_ns: i64) -> u64 {
+        let Some(clock) = &self.clock else { return 1 };
+        clock
+            .monotonic_ns
+            .saturating_add_signed(wall_ns - clock.wall_ns)
     }
 
     /// Gives up the next sequence without ever sending it: a loss the ledger must show.
@@ -121,10 +186,10 @@ impl Stream {
             stream_id: self.id.clone(),
             agent: self.agent.clone(),
             software: "weir-tests".to_owned(),
-            boot_id: vec![7; 16],
+            boot_id: self.boot_id(),
             oldest_sequence: 1,
             next_sequence: self.next_sequence,
-            clock: None,
+            clock: self.clock.as_ref().map(DeviceClock::message),
             held_streams: vec![self.id.clone()],
             protocol_min: 1,
             protocol_max: 1,
@@ -211,6 +276,18 @@ impl Call {
     /// Sends one batch in a request of its own.
     pub async fn batch(&mut self, batch: Batch) {
         self.send(vec![Kind::Batch(batch)]).await;
+    }
+
+    /// Sends one batch in a request that says what the stream's clock says now.
+    pub async fn batch_and_clock(&mut self, batch: Batch, stream: &Stream) {
+        let request = DeliverRequest {
+            records: vec![Record {
+                record: Some(Kind::Batch(batch)),
+            }],
+            clock: stream.clock.as_ref().map(DeviceClock::message),
+            ..Default::default()
+        };
+        let _ = self.requests.send(request).await;
     }
 
     /// Sends one Skip in a request of its own.

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray,
+    Array, AsArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampNanosecondArray,
 };
-use arrow::datatypes::{Float64Type, Int32Type, TimestampNanosecondType};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use weir_proto::batch::Values;
 
 use crate::catalog::{DataFile, SeriesKey};
-use crate::fold::rows::{Quality, Rows, SeriesRows};
+use crate::fold::rows::{Quality, Received, Rows, SeriesRows};
 use crate::model::StreamId;
 use crate::writer::{Provenance, WriteError, columns};
 
@@ -79,11 +80,9 @@ impl Gathered {
             .build()?;
         for batch in reader {
             let batch = batch?;
-            if batch.schema().fields() != columns::schema().fields() {
-                return Err(WriteError::Foreign(format!(
-                    "{path} has other columns than samples"
-                )));
-            }
+            let batch = columns::conform(&batch).ok_or_else(|| {
+                WriteError::Foreign(format!("{path} has other columns than samples"))
+            })?;
             self.add_batch(&batch);
             rows += batch.num_rows() as u64;
         }
@@ -112,6 +111,7 @@ impl Gathered {
         };
         let (times, received) = (moments("time").values(), moments("received").values());
         let numbers: &Float64Array = column(batch, "value").as_primitive::<Float64Type>();
+        let shifts: &Int64Array = column(batch, "time_shift_ns").as_primitive::<Int64Type>();
         let texts: &StringArray = column(batch, "text").as_string();
         let mut from = 0;
         while from < batch.num_rows() {
@@ -134,8 +134,15 @@ impl Gathered {
             } else {
                 Values::Numbers(numbers.values()[from..end].to_vec())
             };
-            let marks =
-                (from..end).map(|row| (received[row], Quality::from_name(quality.word(row))));
+            let marks = (from..end).map(|row| Received {
+                at_ns: received[row],
+                quality: Quality::from_name(quality.word(row)),
+                shift_ns: if shifts.is_valid(row) {
+                    shifts.value(row)
+                } else {
+                    0
+                },
+            });
             let rows = self.series.entry(key).or_default();
             rows.push_stored(&times[from..end], values, marks);
             from = end;

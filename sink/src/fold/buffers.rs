@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use weir_proto::batch::{Block, Column, Values};
 
+use super::readings::Origin;
 use super::rows::Rows;
 use super::series::SeriesTable;
 use crate::catalog::{DeadLetter, JournalLoss};
@@ -35,7 +36,7 @@ impl Buffers {
         times: &[i64],
         values: Values,
         ascending: bool,
-        received: i64,
+        origin: Origin,
     ) {
         let index = series as usize;
         if index >= self.rows.len() {
@@ -46,7 +47,7 @@ impl Buffers {
         if let Values::Texts(texts) = &values {
             self.bytes += texts.iter().map(|text| text.len() + 16).sum::<usize>();
         }
-        self.rows[index].push(times, values, ascending, received);
+        self.rows[index].push(times, values, ascending, origin.into());
     }
 }
 

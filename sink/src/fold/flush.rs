@@ -18,8 +18,8 @@ use weir_fault::{Point, point};
 use weir_process::clock::Clock;
 use weir_process::health::Stage;
 
-use super::latest::SNAPSHOT_FORMAT;
 use super::rows::SeriesRows;
+use super::snapshot;
 use super::state::State;
 use super::view::FrozenRows;
 use super::{FoldError, Shared};
@@ -108,7 +108,10 @@ impl State {
             streams,
             series,
             definitions: buffers.definitions,
-            snapshot: (SNAPSHOT_FORMAT, self.latest.to_snapshot()),
+            snapshot: (
+                snapshot::SNAPSHOT_FORMAT,
+                snapshot::encode(&self.latest, &self.clocks),
+            ),
             dead: buffers.dead,
             losses: buffers.losses,
             now_ns,

@@ -1,13 +1,14 @@
 //! The latest value of every series, and its form in the catalog's snapshot.
 //!
-//! Latest is by observed time; of two at the same moment, the one of the later stream, and
-//! within a stream of the later sequence. Text or number, never both.
+//! Latest is by observed time, as it was moved where it was; of two at the same moment, the one of
+//! the later stream, and within a stream of the later sequence. A time more than a day later than it
+//! was received comes from a clock that runs ahead: it counts as the earliest, so that it does not
+//! hide everything until that day comes. Text or number, never both.
 //!
-//! Snapshot format 1 is one protobuf message:
+//! An entry of the [`super::snapshot`] is one protobuf message:
 //!
 //! | field | type | what it holds |
 //! |---|---|---|
-//! | 1 `entries` | repeated message | one per series that has a value |
 //! | entry 1 `series` | uint32 | number in the catalog's `series` |
 //! | entry 2 `time_ns` | sfixed64 | observed |
 //! | entry 3 `value` | fixed64 | the bits of the number |
@@ -16,15 +17,15 @@
 //! | entry 6 `quality` | string | as in `time_quality` |
 //! | entry 7 `stream` | uint32 | number in the catalog's `streams` |
 //! | entry 8 `sequence` | uint64 | of the batch it came in |
+//! | entry 9 `shift_ns` | sint64 | as in `time_shift_ns`; 0 unless rebased |
 
 use std::sync::Arc;
 
 use prost::Message;
 use weir_proto::batch::Values;
 
-use super::rows::Quality;
-
-pub(crate) const SNAPSHOT_FORMAT: i64 = 1;
+use super::readings::Origin;
+use super::rows::{DAY_NS, Quality};
 
 /// One value and where it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,7 @@ pub(crate) struct Latest {
     pub(crate) value: Value,
     pub(crate) received_ns: i64,
     pub(crate) quality: Quality,
+    pub(crate) shift_ns: i64,
     pub(crate) stream: u32,
     pub(crate) sequence: u64,
 }
@@ -57,9 +59,8 @@ impl LatestTable {
         times: &[i64],
         values: &Values,
         ascending: bool,
-        from: (u32, u64, i64),
+        origin: Origin,
     ) {
-        let (stream, sequence, received_ns) = from;
         let newest = if ascending {
             times.len().checked_sub(1)
         } else {
@@ -73,7 +74,7 @@ impl LatestTable {
         }
         let slot = &mut self.entries[index];
         if let Some(old) = slot
-            && (old.time, old.stream, old.sequence) > (time, stream, sequence)
+            && old.rank() > rank(time, origin.received_ns, (origin.stream, origin.sequence))
         {
             return;
         }
@@ -81,14 +82,14 @@ impl LatestTable {
             Values::Numbers(numbers) => Value::Number(numbers[newest]),
             Values::Texts(texts) => Value::Text(texts[newest].as_str().into()),
         };
-        let quality = Quality::of(time, received_ns);
         *slot = Some(Latest {
             time,
             value,
-            received_ns,
-            quality,
-            stream,
-            sequence,
+            received_ns: origin.received_ns,
+            quality: origin.verdict.quality,
+            shift_ns: origin.verdict.shift_ns,
+            stream: origin.stream,
+            sequence: origin.sequence,
         });
     }
 
@@ -99,25 +100,10 @@ impl LatestTable {
             .filter_map(|(number, entry)| entry.as_ref().map(|entry| (number, entry)))
     }
 
-    pub(crate) fn to_snapshot(&self) -> Vec<u8> {
-        let entries = self
-            .iter()
-            .map(|(series, latest)| Entry::new(series, latest))
-            .collect();
-        Snapshot { entries }.encode_to_vec()
-    }
-
-    /// From a snapshot of the given format over `series` series; an error names what is wrong
-    /// with it.
-    pub(crate) fn from_snapshot(format: i64, body: &[u8], series: usize) -> Result<Self, String> {
-        if format != SNAPSHOT_FORMAT {
-            return Err(format!(
-                "snapshot format {format} is not known, upgrade weir-sink"
-            ));
-        }
-        let snapshot = Snapshot::decode(body).map_err(|e| e.to_string())?;
+    /// From entries over `series` series; an error names what is wrong with them.
+    pub(super) fn from_entries(found: Vec<Entry>, series: usize) -> Result<Self, String> {
         let mut entries = vec![None; series];
-        for entry in snapshot.entries {
+        for entry in found {
             let slot = entries
                 .get_mut(entry.series as usize)
                 .ok_or_else(|| format!("snapshot names series {} of {series}", entry.series))?;
@@ -127,14 +113,19 @@ impl LatestTable {
     }
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Snapshot {
-    #[prost(message, repeated, tag = "1")]
-    entries: Vec<Entry>,
+impl Latest {
+    fn rank(&self) -> (bool, i64, u32, u64) {
+        rank(self.time, self.received_ns, (self.stream, self.sequence))
+    }
+}
+
+fn rank(time: i64, received_ns: i64, place: (u32, u64)) -> (bool, i64, u32, u64) {
+    let can_be = time <= received_ns.saturating_add(DAY_NS);
+    (can_be, time, place.0, place.1)
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Entry {
+pub(super) struct Entry {
     #[prost(uint32, tag = "1")]
     series: u32,
     #[prost(sfixed64, tag = "2")]
@@ -151,10 +142,12 @@ struct Entry {
     stream: u32,
     #[prost(uint64, tag = "8")]
     sequence: u64,
+    #[prost(sint64, tag = "9")]
+    shift_ns: i64,
 }
 
 impl Entry {
-    fn new(series: u32, latest: &Latest) -> Self {
+    pub(super) fn new(series: u32, latest: &Latest) -> Self {
         let (value, text) = match &latest.value {
             Value::Number(number) => (number.to_bits(), None),
             Value::Text(text) => (0, Some(text.to_string())),
@@ -168,6 +161,7 @@ impl Entry {
             quality: latest.quality.name().into(),
             stream: latest.stream,
             sequence: latest.sequence,
+            shift_ns: latest.shift_ns,
         }
     }
 
@@ -182,6 +176,7 @@ impl Entry {
             quality: Quality::from_name(&self.quality),
             stream: self.stream,
             sequence: self.sequence,
+            shift_ns: self.shift_ns,
         }
     }
 }

@@ -8,36 +8,29 @@ use std::sync::Arc;
 
 use weir_proto::batch::Values;
 
+use super::readings::Origin;
 use crate::catalog::SeriesKey;
 
 pub(crate) const DAY_NS: i64 = 86_400_000_000_000;
 
-/// 2000-01-01T00:00:00Z: a clock before it was never set.
-const CLOCKS_BEGIN_NS: i64 = 946_684_800_000_000_000;
-
-/// Whether an observed time can be believed.
+/// Whether an observed time can be believed; see [`super::clocks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Quality {
+    /// The agent's clock agreed with the sink's.
     Ok,
-    /// Before the year 2000, or more than a day after it was received.
+    /// Moved: the clock was wrong, and what is right is known.
+    Rebased,
+    /// As observed: the agent's clock and the sink's disagree, and nobody can say which is wrong.
     Suspect,
-    /// Written by a part of the program that knew more; kept as it is.
+    /// As observed: nothing is known of the clock.
     Unknown,
 }
 
 impl Quality {
-    /// Of a reading observed at `time` and received at `received`.
-    pub(crate) fn of(time: i64, received: i64) -> Self {
-        if time < CLOCKS_BEGIN_NS || time > received.saturating_add(DAY_NS) {
-            Self::Suspect
-        } else {
-            Self::Ok
-        }
-    }
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Rebased => "rebased",
             Self::Suspect => "suspect",
             Self::Unknown => "unknown",
         }
@@ -46,6 +39,7 @@ impl Quality {
     pub(crate) fn from_name(name: &str) -> Self {
         match name {
             "ok" => Self::Ok,
+            "rebased" => Self::Rebased,
             "suspect" => Self::Suspect,
             _ => Self::Unknown,
         }
@@ -56,8 +50,27 @@ impl Quality {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) from: u32,
-    pub(crate) received_ns: i64,
+    pub(crate) received: Received,
+}
+
+/// How readings were received, and what was done to their times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// By the sink's clock.
+    pub(crate) at_ns: i64,
     pub(crate) quality: Quality,
+    /// Was added to the observed times; 0 unless rebased.
+    pub(crate) shift_ns: i64,
+}
+
+impl From<Origin> for Received {
+    fn from(origin: Origin) -> Self {
+        Self {
+            at_ns: origin.received_ns,
+            quality: origin.verdict.quality,
+            shift_ns: origin.verdict.shift_ns,
+        }
+    }
 }
 
 /// One series' rows in order of arrival.
@@ -92,31 +105,17 @@ impl Rows {
 
     /// Appends readings of one batch. `ascending` says whether `times` never goes back; there
     /// are as many values as times.
-    pub(crate) fn push(&mut self, times: &[i64], values: Values, ascending: bool, received: i64) {
-        let (Some(&first), Some(&last)) = (times.first(), times.last()) else {
-            return;
-        };
+    pub(crate) fn push(
+        &mut self,
+        times: &[i64],
+        values: Values,
+        ascending: bool,
+        received: Received,
+    ) {
+        let Some(&first) = times.first() else { return };
         let follows = self.times.last().is_none_or(|end| *end <= first);
         self.ascending &= ascending && follows;
-        let (earliest, latest) = if ascending {
-            (first, last)
-        } else {
-            let (least, most) = times
-                .iter()
-                .fold((first, first), |(l, m), t| (l.min(*t), m.max(*t)));
-            (least, most)
-        };
-        let (low, high) = (
-            Quality::of(earliest, received),
-            Quality::of(latest, received),
-        );
-        if low == Quality::Ok && high == Quality::Ok {
-            self.mark(self.times.len(), received, Quality::Ok);
-        } else {
-            for (i, time) in times.iter().enumerate() {
-                self.mark(self.times.len() + i, received, Quality::of(*time, received));
-            }
-        }
+        self.mark(self.times.len(), received);
         self.times.extend_from_slice(times);
         self.extend(values);
     }
@@ -126,12 +125,12 @@ impl Rows {
         &mut self,
         times: &[i64],
         values: Values,
-        marks: impl Iterator<Item = (i64, Quality)>,
+        marks: impl Iterator<Item = Received>,
     ) {
         let Some(&first) = times.first() else { return };
         self.ascending &= times.is_sorted() && self.times.last().is_none_or(|end| *end <= first);
-        for (row, (received_ns, quality)) in marks.enumerate() {
-            self.mark(self.times.len() + row, received_ns, quality);
+        for (row, received) in marks.enumerate() {
+            self.mark(self.times.len() + row, received);
         }
         self.times.extend_from_slice(times);
         self.extend(values);
@@ -154,19 +153,16 @@ impl Rows {
         }
     }
 
-    fn mark(&mut self, row: usize, received_ns: i64, quality: Quality) {
-        if let Some(last) = self.marks.last()
-            && last.received_ns == received_ns
-            && last.quality == quality
+    fn mark(&mut self, row: usize, received: Received) {
+        if self
+            .marks
+            .last()
+            .is_some_and(|last| last.received == received)
         {
             return;
         }
         let from = u32::try_from(row).expect("the buffer's limit in bytes is below 2^32 rows");
-        self.marks.push(Mark {
-            from,
-            received_ns,
-            quality,
-        });
+        self.marks.push(Mark { from, received });
     }
 
     /// The marks with the rows each covers.

@@ -11,9 +11,12 @@ use weir_proto::batch::Block;
 use weir_proto::v1;
 
 use super::buffers::{Buffers, check};
+use super::clocks::Clocks;
 use super::latest::LatestTable;
 use super::prepare::Content;
+use super::readings::Origin;
 use super::series::SeriesTable;
+use super::snapshot;
 use super::view::FrozenRows;
 use crate::catalog::{DataFile, DeadLetter, JournalLoss, Loaded, StreamLedger};
 use crate::envelope::Envelope;
@@ -23,7 +26,7 @@ use crate::model::{FOLD_ERROR, StreamKey, drop_reason_name};
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) ledger: StreamLedger,
-    refs: HashMap<u32, u32>,
+    pub(super) refs: HashMap<u32, u32>,
 }
 
 /// Counts for metrics, since the process started.
@@ -33,6 +36,12 @@ pub struct FoldCounts {
     pub records: u64,
     /// Readings folded into rows.
     pub rows: u64,
+    /// Of these, those whose times were moved.
+    pub rebased: u64,
+    /// Of these, those whose clock disagrees with the sink's.
+    pub suspect: u64,
+    /// Of these, those of whose clock nothing is known.
+    pub unknown: u64,
     /// Readings in records at or below a watermark.
     pub duplicates: u64,
     /// Records set aside.
@@ -56,6 +65,7 @@ pub(crate) struct State {
     /// Series below this number are in the catalog, or on their way there.
     pub(crate) series_frozen: usize,
     pub(crate) latest: LatestTable,
+    pub(crate) clocks: Clocks,
     pub(crate) current: Buffers,
     /// Rows on their way into files.
     pub(crate) frozen: FrozenRows,
@@ -72,9 +82,9 @@ impl State {
         loaded: Loaded,
     ) -> Result<Self, String> {
         let series = SeriesTable::load(loaded.series);
-        let latest = match loaded.snapshot {
-            Some((format, body)) => LatestTable::from_snapshot(format, &body, series.len())?,
-            None => LatestTable::default(),
+        let (latest, clocks) = match loaded.snapshot {
+            Some((format, body)) => snapshot::decode(format, &body, series.len())?,
+            None => Default::default(),
         };
         let mut state = Self {
             journal_id,
@@ -85,6 +95,7 @@ impl State {
             series_frozen: series.len(),
             series,
             latest,
+            clocks,
             current: Buffers::default(),
             frozen: FrozenRows::default(),
             frozen_bytes: 0,
@@ -124,6 +135,9 @@ impl State {
             self.set_aside(number, envelope, (0, 0), "stream id is not 16 bytes".into());
             return;
         };
+        if let Some(sample) = &envelope.clock {
+            self.clocks.take(&key.tenant, &envelope.agent, sample);
+        }
         let stream = self.stream(key, envelope);
         match content {
             Content::Batch {
@@ -252,44 +266,24 @@ impl State {
         });
         match checked {
             Ok(blocks) => {
-                let from = (stream, header.sequence, envelope.received_ns);
-                let rows = blocks
-                    .into_iter()
-                    .map(|block| self.block(block, from))
-                    .sum::<u64>();
-                self.streams[stream as usize].ledger.stored += rows;
-                self.counts.rows += rows;
+                let ledger = &self.streams[stream as usize].ledger;
+                let whose = (&ledger.tenant, &ledger.agent);
+                let verdict = self
+                    .clocks
+                    .judge(whose, stream, &header, envelope.received_ns);
+                let origin = Origin {
+                    stream,
+                    sequence: header.sequence,
+                    received_ns: envelope.received_ns,
+                    verdict,
+                };
+                self.readings(blocks, origin);
             }
             Err(error) => {
                 self.drop_readings(stream, FOLD_ERROR, header.readings);
                 self.set_aside(number, envelope, (header.sequence, header.readings), error);
             }
         }
-    }
-
-    /// Appends one checked block; answers its rows.
-    fn block(&mut self, block: Block, from: (u32, u64, i64)) -> u64 {
-        let ascending = block.times.is_sorted();
-        let mut rows = 0;
-        let mut some = Vec::new();
-        for column in block.columns {
-            let series = self.streams[from.0 as usize].refs[&column.series];
-            let times = match &column.present {
-                None => &block.times,
-                Some(present) => {
-                    some.clear();
-                    let there = block.times.iter().zip(present).filter(|(_, there)| **there);
-                    some.extend(there.map(|(time, _)| *time));
-                    &some
-                }
-            };
-            rows += times.len();
-            self.latest
-                .offer(series, times, &column.values, ascending, from);
-            self.current
-                .push(series, times, column.values, ascending, from.2);
-        }
-        rows as u64
     }
 
     fn skip(&mut self, stream: u32, skip: &v1::Skip) {
@@ -328,6 +322,7 @@ impl State {
         ledger.closed = true;
         // Nothing that is folded can follow; the catalog keeps none of a closed stream either.
         *refs = HashMap::new();
+        self.clocks.forget_stream(stream);
     }
 
     /// Says so, once, when a record does not follow the one before. The count shows in

@@ -1,5 +1,6 @@
 //! The fold end to end: what was sent is what is there, once, whatever happens between.
 
+mod clocks;
 mod journals;
 mod recovery;
 pub(crate) mod sender;

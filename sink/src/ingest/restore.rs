@@ -49,6 +49,7 @@ impl Ingest {
                 agent: ledger.agent.to_string(),
                 report: ledger.report.map(|report| (report, ledger.report_at_ns)),
                 clock_offset_ns: ledger.clock_offset_ns,
+                sample: None,
             };
             hold(&self.inner.streams).insert(key, Arc::new(slot));
         }

@@ -28,6 +28,8 @@ const BUSY: Duration = Duration::from_secs(20);
 pub struct Session {
     ingest: Ingest,
     slot: Arc<Slot>,
+    /// The agent's boot, as Hello named it.
+    boot_id: Bytes,
     ends: Ends,
     _held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
     /// Last journal number of each request that waits for its acknowledgement.
@@ -83,12 +85,14 @@ impl Session {
     pub(super) fn new(
         ingest: Ingest,
         slot: Arc<Slot>,
+        boot_id: Bytes,
         ends: Ends,
         held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
     ) -> Self {
         Self {
             ingest,
             slot,
+            boot_id,
             ends,
             _held: held,
             requests: VecDeque::new(),
@@ -173,6 +177,10 @@ impl Session {
         let received_ns = self.ingest.inner.clock.wall_ns();
         if let Some(report) = &request.report {
             hold(&self.slot.seen).report = Some((*report, received_ns));
+        }
+        if let Some(clock) = &request.clock {
+            self.ingest
+                .hear(&self.slot, &self.boot_id, clock, received_ns);
         }
         let mut last_number = None;
         let count = request.records.len();
@@ -315,7 +323,7 @@ impl Session {
         let record = v1::Record {
             record: Some(record),
         };
-        let seen = hold(&self.slot.seen);
+        let mut seen = hold(&self.slot.seen);
         Envelope {
             received_ns,
             tenant: self.slot.key.tenant.to_string(),
@@ -324,6 +332,8 @@ impl Session {
             clock_offset_ns: seen.clock_offset_ns,
             report,
             record: record.encode_to_vec().into(),
+            // A record that cannot be appended ends the call: nothing is lost that counts.
+            clock: seen.sample.take(),
         }
     }
 

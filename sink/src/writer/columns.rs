@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringBuilder, TimestampNanosecondArray};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringBuilder, TimestampNanosecondArray,
+    new_null_array,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use weir_proto::batch::Values;
@@ -11,7 +14,7 @@ use super::Picked;
 use super::words::Words;
 use crate::catalog::SeriesKey;
 use crate::fold::latest::{Latest, Value};
-use crate::fold::rows::{Quality, Rows};
+use crate::fold::rows::{Quality, Received, Rows};
 
 fn word() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
@@ -37,9 +40,32 @@ pub fn schema() -> SchemaRef {
             Field::new("time_quality", word(), false),
             Field::new("kind", word(), false),
             Field::new("source", word(), false),
+            Field::new("time_shift_ns", DataType::Int64, true),
         ]))
     });
     Arc::clone(&SCHEMA)
+}
+
+/// `batch` as [`schema`] has it, if it can be: a column that a file of an older program lacks is null.
+pub(crate) fn conform(batch: &RecordBatch) -> Option<RecordBatch> {
+    let ours = schema();
+    let there = batch.schema();
+    let known = |name: &str| ours.field_with_name(name).is_ok();
+    if !there.fields().iter().all(|field| known(field.name())) {
+        return None;
+    }
+    let columns = ours
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) if column.data_type() == field.data_type() => Some(Arc::clone(column)),
+            None if field.is_nullable() => {
+                Some(new_null_array(field.data_type(), batch.num_rows()))
+            }
+            _ => None,
+        });
+    let columns = columns.collect::<Option<Vec<_>>>()?;
+    RecordBatch::try_new(ours, columns).ok()
 }
 
 /// The columns of `latest`: one row per series.
@@ -59,6 +85,7 @@ pub fn latest_schema() -> SchemaRef {
             "time_quality",
             "kind",
             "source",
+            "time_shift_ns",
         ];
         let field = |name: &str| {
             samples
@@ -89,6 +116,8 @@ pub(crate) struct Columns {
     /// Rows with a number; the others have a text.
     numbers: Vec<bool>,
     received: Vec<i64>,
+    /// 0 where times were not moved.
+    shifts: Vec<i64>,
     quality: Words,
     quality_words: Vec<(Quality, Arc<str>)>,
     device: Words,
@@ -135,9 +164,7 @@ impl Columns {
             let from = stretch.start.max(range.start);
             let count = stretch.end.min(range.end).saturating_sub(from);
             if count > 0 {
-                self.received
-                    .resize(self.received.len() + count, mark.received_ns);
-                self.push_quality(mark.quality, count);
+                self.push_received(mark.received, count);
             }
         }
     }
@@ -157,9 +184,7 @@ impl Columns {
             }
             Values::Texts(texts) => self.push_text(&texts[row]),
         }
-        let mark = rows.mark_at(row);
-        self.received.push(mark.received_ns);
-        self.push_quality(mark.quality, 1);
+        self.push_received(rows.mark_at(row).received, 1);
     }
 
     fn push_text(&mut self, text: &str) {
@@ -183,7 +208,11 @@ impl Columns {
         self.source.push(&key.source, rows);
     }
 
-    fn push_quality(&mut self, quality: Quality, rows: usize) {
+    fn push_received(&mut self, received: Received, rows: usize) {
+        let total = self.received.len() + rows;
+        self.received.resize(total, received.at_ns);
+        self.shifts.resize(total, received.shift_ns);
+        let quality = received.quality;
         let word = match self
             .quality_words
             .iter()
@@ -210,8 +239,12 @@ impl Columns {
             }
             Value::Text(text) => self.push_text(text),
         }
-        self.received.push(latest.received_ns);
-        self.push_quality(latest.quality, 1);
+        let received = Received {
+            at_ns: latest.received_ns,
+            quality: latest.quality,
+            shift_ns: latest.shift_ns,
+        };
+        self.push_received(received, 1);
     }
 
     /// The columns of `samples`, in the order of the schema.
@@ -223,6 +256,8 @@ impl Columns {
         for _ in self.text_rows..self.values.len() {
             self.texts.append_null();
         }
+        let shifts = self.shifts.into_iter().map(|ns| (ns != 0).then_some(ns));
+        let shifts: Int64Array = shifts.collect();
         let numbers = NullBuffer::new(BooleanBuffer::from(self.numbers));
         let numbers = (numbers.null_count() > 0).then_some(numbers);
         let values = Float64Array::new(ScalarBuffer::from(self.values), numbers);
@@ -239,6 +274,7 @@ impl Columns {
             Column::Words(self.quality),
             Column::Words(self.kind),
             Column::Words(self.source),
+            Column::Array(Arc::new(shifts)),
         ]
     }
 

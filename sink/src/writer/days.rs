@@ -52,7 +52,7 @@ fn whole_day(rows: &Rows) -> Option<i64> {
         let day = least.div_euclid(DAY_NS);
         let ends = [least, most];
         ends.iter()
-            .all(|end| end.div_euclid(DAY_NS) == day && day_of(*end, mark.received_ns) == day)
+            .all(|end| end.div_euclid(DAY_NS) == day && day_of(*end, mark.received.at_ns) == day)
             .then_some(day)
     });
     let first = days.next()??;
@@ -70,7 +70,7 @@ fn by_day(rows: &Rows) -> BTreeMap<i64, Picked> {
     let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     for row in by_time(rows) {
         let time = rows.times[row as usize];
-        let day = day_of(time, rows.mark_at(row as usize).received_ns);
+        let day = day_of(time, rows.mark_at(row as usize).received.at_ns);
         days.entry(day).or_default().push(row);
     }
     days.into_iter()

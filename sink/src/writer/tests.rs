@@ -12,7 +12,7 @@ use weir_proto::batch::Values;
 
 use super::*;
 use crate::catalog::SeriesKey;
-use crate::fold::rows::{DAY_NS, Rows};
+use crate::fold::rows::{DAY_NS, Quality, Received, Rows};
 use crate::fold::tests::world::{NOON, SECOND, read_file, readings_of};
 use crate::model::StreamId;
 
@@ -34,10 +34,23 @@ fn series(device: &str, metric: &str, unit: &str, rows: Rows) -> SeriesRows {
     }
 }
 
-fn rows(times: &[i64], received: i64) -> Rows {
+fn received(at_ns: i64) -> Received {
+    Received {
+        at_ns,
+        quality: Quality::Ok,
+        shift_ns: 0,
+    }
+}
+
+fn rows(times: &[i64], at_ns: i64) -> Rows {
     let mut rows = Rows::default();
     let values = times.iter().map(|time| *time as f64 / 7.0).collect();
-    rows.push(times, Values::Numbers(values), times.is_sorted(), received);
+    rows.push(
+        times,
+        Values::Numbers(values),
+        times.is_sorted(),
+        received(at_ns),
+    );
     rows
 }
 
@@ -219,7 +232,7 @@ fn values_are_written_the_way_that_is_smallest() {
     let encodings = |value: fn(i64) -> f64| {
         let mut one = Rows::default();
         let values = (0..20_000).map(value).collect();
-        one.push(&times, Values::Numbers(values), true, NOON);
+        one.push(&times, Values::Numbers(values), true, received(NOON));
         let files = write(&[series("a", "m", "1", one)]);
         let reader = SerializedFileReader::new(files[0].1.clone()).expect("opened");
         let column = reader.metadata().row_group(0).column(4).clone();
@@ -292,4 +305,21 @@ fn dates_are_those_of_the_calendar() {
     ] {
         assert_eq!(date_of(day), date);
     }
+}
+
+/// A file of a program that knew fewer columns is still merged. Fails when the schemas are compared
+/// as a whole.
+#[test]
+fn a_file_without_the_newest_column_reads_as_null_there() {
+    let files = write(&[series("a", "m", "1", rows(&[NOON, NOON + 1], NOON))]);
+    let batch = &read_file(files[0].1.clone())[0];
+    let last = batch.num_columns() - 1;
+    let older = batch
+        .project(&(0..last).collect::<Vec<_>>())
+        .expect("columns");
+    let read = columns::conform(&older).expect("ours, only older");
+    assert_eq!(read.schema(), columns::schema());
+    assert_eq!(read.column(last).null_count(), 2);
+    let without_time = batch.project(&[1, 2, 3]).expect("columns");
+    assert!(columns::conform(&without_time).is_none());
 }

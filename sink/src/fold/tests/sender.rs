@@ -48,6 +48,7 @@ impl Sender {
             }
             .encode_to_vec()
             .into(),
+            clock: None,
         }
     }
 
