@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use parquet::file::metadata::ParquetMetaDataReader;
+use weir_process::work;
 
 use crate::catalog::{AuditLine, Catalog, CatalogError, DataFile};
 use crate::store::Store;
@@ -61,7 +62,7 @@ async fn is_live(catalog: &Catalog, path: &str) -> Result<bool, CatalogError> {
 async fn count(store: &Store, file: &DataFile) -> Result<u64, String> {
     let bytes = store.whole(file).await.map_err(|e| e.to_string())?;
     let read = move || ParquetMetaDataReader::new().parse_and_finish(&bytes);
-    let metadata = tokio::task::spawn_blocking(read)
+    let metadata = work::run(read)
         .await
         .map_err(|e| format!("cannot read {}: {e}", file.path))?;
     let metadata = metadata.map_err(|e| format!("cannot read {}: {e}", file.path))?;

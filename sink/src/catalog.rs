@@ -8,14 +8,18 @@
 //! Promise: a commit is durable when it returns, happens once or not at all, and is refused
 //! when another process has taken over or the position is not where the caller left it.
 
+mod backend;
 mod files;
 mod load;
+mod memory;
 mod migrate;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,10 +27,40 @@ use weir_proto::v1;
 
 use crate::model::StreamId;
 
-pub use sqlite::Catalog;
+pub use backend::Backend;
+pub use memory::{Faults, Memory};
+pub use sqlite::Sqlite;
 
 /// The one partition there is while one sink folds the whole journal.
 pub(crate) const PARTITION: i64 = 0;
+
+/// A handle; clones share what stands behind it. Its methods are those of [`Backend`].
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    backend: Arc<dyn Backend>,
+}
+
+impl Catalog {
+    /// The catalog in this database.
+    pub fn new(backend: impl Backend + 'static) -> Self {
+        Self {
+            backend: Arc::new(backend),
+        }
+    }
+
+    /// The catalog in one SQLite file, which is made if it is not there.
+    pub async fn open(path: &Path) -> Result<Self, CatalogError> {
+        Ok(Self::new(Sqlite::open(path).await?))
+    }
+}
+
+impl Deref for Catalog {
+    type Target = dyn Backend;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.backend
+    }
+}
 
 /// What can be told of one stream at one position of the journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -260,12 +294,23 @@ impl AuditLine {
     }
 }
 
+/// The two sums of an audit that the catalog knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sums {
+    /// Whose rows.
+    pub tenant: String,
+    /// Rows its streams stored, ever.
+    pub stored: u64,
+    /// Rows of them that expired.
+    pub expired: u64,
+}
+
 /// Why the catalog could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The database answered with an error; trying again may help.
     #[error("catalog: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The file was written by a newer program.
     #[error(
         "catalog needs a program that reads schema {needed}, this one reads {ours}: upgrade weir-sink"
@@ -297,4 +342,10 @@ pub enum CatalogError {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl From<sqlx::Error> for CatalogError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Box::new(error))
+    }
 }

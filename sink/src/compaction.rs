@@ -21,9 +21,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ulid::Ulid;
 use weir_fault::{Point, point};
 use weir_process::clock::Clock;
+use weir_process::work;
 
 pub(crate) use self::faults::Faults;
 use crate::catalog::{Catalog, CatalogError, DataFile};
@@ -88,10 +88,10 @@ impl Compactor {
         if contents.len() < inputs.len() {
             return Ok(true);
         }
-        let merged = tokio::task::spawn_blocking(move || merge_files(inputs, &contents, now_ns));
+        let merged = work::run(move || merge_files(inputs, &contents, now_ns));
         let merged = merged
             .await
-            .map_err(|e| WriteError::Foreign(format!("merge has panicked: {e}")))?;
+            .map_err(|e| WriteError::Foreign(format!("merge: {e}")))?;
         let (inputs, output, bytes) = match merged {
             Ok(Some(merged)) => merged,
             Ok(None) => return Ok(false),
@@ -297,7 +297,7 @@ fn merge_files(
         rows: writer::in_order(&one.rows),
     });
     let now_ms = u64::try_from(now_ns / 1_000_000).unwrap_or(0);
-    let name = Ulid::from_parts(now_ms, rand::random()).to_string();
+    let name = writer::name(now_ms);
     let (output, bytes) = writer::write_file(parts.collect(), &read[0].0.date, &provenance, &name)?;
     let inputs: Vec<DataFile> = read.into_iter().map(|(input, _, _)| input).collect();
     let expected: u64 = inputs.iter().map(|input| input.rows).sum();

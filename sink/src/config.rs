@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
-use weir_process::config::{Effective, Faults, Reader};
+use weir_process::config::{Effective, Faults, Reader, Sources};
 use weir_process::env::Environment;
 use weir_process::logging::Logging;
 use weir_proto::limits::MAX_BATCH_BYTES;
@@ -109,6 +109,20 @@ impl Config {
         let config = Self::from_reader(&mut reader, environment);
         let effective = reader.finish()?;
         Ok((config, effective))
+    }
+
+    /// The defaults and these keys, by their names in the table: for a sink that runs inside another
+    /// program, which neither command line nor environment reaches.
+    pub fn from_keys(keys: &[(&'static str, &str)]) -> Result<Self, Faults> {
+        let sources = Sources {
+            flags: keys
+                .iter()
+                .map(|(key, value)| (*key, (*value).to_owned()))
+                .collect(),
+            ..Sources::default()
+        };
+        let reader = Reader::new(&TABLE, &sources);
+        Ok(Self::read(reader, &Environment::default())?.0)
     }
 
     fn from_reader(reader: &mut Reader, environment: &Environment) -> Self {

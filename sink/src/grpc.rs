@@ -8,17 +8,21 @@ mod delivery;
 #[cfg(test)]
 mod tests;
 
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio_stream::StreamExt as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_types::{ErrorDetails, StatusExt as _};
 use weir_proto::FILE_DESCRIPTOR_SET;
@@ -66,13 +70,29 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, GrpcError> {
         .map_err(|source| GrpcError::Listen { address, source })
 }
 
+/// The connections that come in at a port.
+pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> + Send {
+    TcpListenerStream::new(listener).map(|stream| {
+        stream.inspect(|stream| {
+            // Acknowledgements are small and waited for.
+            let _ = stream.set_nodelay(true);
+        })
+    })
+}
+
 /// Serves until `token`, then ends every call with what is durable acknowledged, and returns when
-/// all connections are closed.
-pub async fn serve(
-    listener: TcpListener,
+/// all connections are closed. The connections may be any that tonic can serve: those of
+/// [`incoming`], or of a simulated network.
+pub async fn serve<I, C, E>(
+    incoming: I,
     ingest: Ingest,
     token: CancellationToken,
-) -> Result<(), GrpcError> {
+) -> Result<(), GrpcError>
+where
+    I: Stream<Item = Result<C, E>>,
+    C: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
     let (reporter, health) = tonic_health::server::health_reporter();
     let serving = [SERVICE_NAME, ""];
     for service in serving {
@@ -94,12 +114,6 @@ pub async fn serve(
     let delivery = DeliveryServiceServer::new(delivery)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let incoming = TcpListenerStream::new(listener).map(|stream| {
-        stream.inspect(|stream| {
-            // Acknowledgements are small and waited for.
-            let _ = stream.set_nodelay(true);
-        })
-    });
     let draining = {
         let (token, calls) = (token.clone(), calls.clone());
         async move {

@@ -2,9 +2,10 @@
 //!
 //! Modules in the order in which data flows: `grpc` hands requests to `ingest`, which journals
 //! envelopes and acknowledges; `fold` takes them in journal order into files, `latest` and the
-//! ledger; `http` answers questions about both. `run` puts the parts together and takes them
-//! apart again, `cli` is what an operator types.
+//! ledger; `http` answers questions about both. `assembly` puts the parts together and takes them
+//! apart again, `run` gives it those of this machine, `cli` is what an operator types.
 
+pub mod assembly;
 pub mod cli;
 pub mod config;
 pub mod run;

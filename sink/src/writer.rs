@@ -35,6 +35,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ulid::Ulid;
+use weir_process::random;
 
 use crate::catalog::DataFile;
 use crate::fold::rows::SeriesRows;
@@ -95,6 +97,12 @@ pub enum WriteError {
     /// A file does not look as ours do.
     #[error("{0}")]
     Foreign(String),
+}
+
+/// A name for a file written at this time, unix ms, that no other has: a ULID.
+pub(crate) fn name(now_ms: u64) -> String {
+    let chance = u128::from(random::number()) << 64 | u128::from(random::number());
+    Ulid::from_parts(now_ms, chance).to_string()
 }
 
 /// Writes the rows of all `series`, one file per tenant and day. `name` gives each file its

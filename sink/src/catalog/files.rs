@@ -1,29 +1,21 @@
 //! The list of files: what is live, what replaces what, what may be deleted, what is an
 //! orphan.
 
+use std::collections::BTreeSet;
+
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Row, Transaction};
 
-use super::sqlite::{Catalog, insert_file, int, uint};
-use super::{CatalogError, DataFile};
+use super::sqlite::{Sqlite, insert_file, int, uint};
+use super::{CatalogError, DataFile, Sums};
 
-/// The two sums of an audit that the catalog knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub(crate) tenant: String,
-    pub(crate) stored: u64,
-    pub(crate) expired: u64,
-}
-
-impl Catalog {
-    /// Files that queries read, in order of path.
-    pub async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError> {
+impl Sqlite {
+    pub(super) async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError> {
         let rows = sqlx::query(LIVE).fetch_all(self.pool()).await?;
         rows.iter().map(read_file).collect()
     }
 
-    /// Puts one merged file in the place of its inputs, only if all of them are still live.
-    pub(crate) async fn replace_files(
+    pub(super) async fn replace_files(
         &self,
         inputs: &[DataFile],
         output: &DataFile,
@@ -40,9 +32,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes files out of sight for good and counts their rows as expired. Files that are no
-    /// longer live are left alone. Answers those that were taken.
-    pub(crate) async fn expire_files(
+    pub(super) async fn expire_files(
         &self,
         files: &[DataFile],
         now_ns: i64,
@@ -67,17 +57,15 @@ impl Catalog {
         Ok(taken)
     }
 
-    /// Paths of files that have been out of sight since before `before_ns`.
-    pub(crate) async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError> {
-        let rows = sqlx::query("SELECT path FROM files WHERE removed_at_ns < ?")
+    pub(super) async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError> {
+        let rows = sqlx::query("SELECT path FROM files WHERE removed_at_ns < ? ORDER BY path")
             .bind(before_ns)
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Forgets removed files whose objects are gone.
-    pub(crate) async fn forget_files(&self, paths: &[String]) -> Result<(), CatalogError> {
+    pub(super) async fn forget_files(&self, paths: &[String]) -> Result<(), CatalogError> {
         let mut transaction = self.write().await?;
         for path in paths {
             sqlx::query("DELETE FROM files WHERE path = ? AND removed_at_ns IS NOT NULL")
@@ -89,15 +77,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// Objects whose writer lost its lease and had time enough to notice.
-    pub(crate) async fn orphans(
+    pub(super) async fn orphans(
         &self,
         lease_epoch: i64,
         now_ns: i64,
     ) -> Result<Vec<String>, CatalogError> {
         let rows = sqlx::query(
             "SELECT path FROM intents WHERE lease_epoch < ? AND expires_ns <= ?
-                 AND path NOT IN (SELECT path FROM files)",
+                 AND path NOT IN (SELECT path FROM files) ORDER BY path",
         )
         .bind(lease_epoch)
         .bind(now_ns)
@@ -106,8 +93,7 @@ impl Catalog {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Ends intents whose objects are known to be gone.
-    pub(crate) async fn forget_intents(&self, paths: &[String]) -> Result<(), CatalogError> {
+    pub(super) async fn forget_intents(&self, paths: &[String]) -> Result<(), CatalogError> {
         let mut transaction = self.write().await?;
         for path in paths {
             sqlx::query("DELETE FROM intents WHERE path = ?")
@@ -119,19 +105,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// Every path the catalog has a row for, live or not, intended or not.
-    pub(crate) async fn known_paths(
-        &self,
-    ) -> Result<std::collections::HashSet<String>, CatalogError> {
+    pub(super) async fn known_paths(&self) -> Result<BTreeSet<String>, CatalogError> {
         let rows = sqlx::query("SELECT path FROM files UNION SELECT path FROM intents")
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// What an audit compares, as of one moment: per tenant the rows its streams stored and
-    /// those that expired, and all live files.
-    pub(crate) async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError> {
+    pub(super) async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let rows = sqlx::query(
             "SELECT s.tenant, SUM(s.stored), COALESCE(MAX(e.readings), 0)
@@ -159,7 +140,7 @@ const LIVE: &str = "SELECT path, tenant, date, bytes, rows, min_ns, max_ns, max_
     from_position, through, crc FROM files WHERE removed_at_ns IS NULL ORDER BY path";
 
 async fn remove_file(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'static, sqlx::Sqlite>,
     path: &str,
     now_ns: i64,
 ) -> Result<bool, CatalogError> {

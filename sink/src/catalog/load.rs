@@ -10,12 +10,11 @@ use weir_proto::v1;
 
 use crate::model::{StreamId, StreamKey};
 
-use super::sqlite::{Catalog, int, uint};
+use super::sqlite::{Sqlite, int, uint};
 use super::{CatalogError, DeadLetter, JournalLoss, Loaded, PARTITION, SeriesKey, StreamLedger};
 
-impl Catalog {
-    /// Everything the fold needs to go on from the committed position.
-    pub async fn load(&self) -> Result<Loaded, CatalogError> {
+impl Sqlite {
+    pub(super) async fn load(&self) -> Result<Loaded, CatalogError> {
         let snapshot = sqlx::query("SELECT format, body FROM snapshots WHERE part = ?")
             .bind(PARTITION)
             .fetch_optional(self.pool())
@@ -32,8 +31,7 @@ impl Catalog {
         })
     }
 
-    /// Every stream at the committed position.
-    pub async fn streams(&self) -> Result<Vec<StreamLedger>, CatalogError> {
+    pub(super) async fn streams(&self) -> Result<Vec<StreamLedger>, CatalogError> {
         Ok(self
             .numbered_streams()
             .await?
@@ -42,8 +40,10 @@ impl Catalog {
             .collect())
     }
 
-    /// What the refs of one stream mean at the committed position, in order of ref.
-    pub async fn series_of(&self, stream: &StreamKey) -> Result<Vec<v1::Series>, CatalogError> {
+    pub(super) async fn series_of(
+        &self,
+        stream: &StreamKey,
+    ) -> Result<Vec<v1::Series>, CatalogError> {
         let rows = sqlx::query(
             "SELECT d.ref, s.device, s.metric, s.unit, s.kind, s.source, s.attributes
              FROM streams t JOIN stream_series d ON d.stream = t.id JOIN series s ON s.id = d.series
@@ -111,9 +111,10 @@ impl Catalog {
     }
 
     async fn definitions(&self) -> Result<Vec<(u32, u32, u32)>, CatalogError> {
-        let rows = sqlx::query("SELECT stream, ref, series FROM stream_series")
-            .fetch_all(self.pool())
-            .await?;
+        let rows =
+            sqlx::query("SELECT stream, ref, series FROM stream_series ORDER BY stream, ref")
+                .fetch_all(self.pool())
+                .await?;
         rows.iter()
             .map(|row| {
                 Ok((
@@ -125,8 +126,7 @@ impl Catalog {
             .collect()
     }
 
-    /// Records set aside, newest last, at most `limit`.
-    pub async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
+    pub(super) async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
         let rows = sqlx::query(
             "SELECT journal_id, number, tenant, stream_id, sequence, readings, error, body
              FROM dead_letters ORDER BY journal_id, number LIMIT ?",
@@ -150,8 +150,7 @@ impl Catalog {
             .collect()
     }
 
-    /// Ranges of the journal that could not be folded.
-    pub async fn journal_losses(&self) -> Result<Vec<JournalLoss>, CatalogError> {
+    pub(super) async fn journal_losses(&self) -> Result<Vec<JournalLoss>, CatalogError> {
         let rows = sqlx::query(
             "SELECT journal_id, from_number, through, reason FROM journal_losses
              ORDER BY journal_id, from_number",
@@ -170,9 +169,11 @@ impl Catalog {
             .collect()
     }
 
-    /// Declares that records of `journal_id` through `through` will never be folded, so that a
-    /// fold that found them missing can go on behind them. For the operator's recovery only.
-    pub async fn give_up(&self, journal_id: [u8; 16], through: u64) -> Result<(), CatalogError> {
+    pub(super) async fn give_up(
+        &self,
+        journal_id: [u8; 16],
+        through: u64,
+    ) -> Result<(), CatalogError> {
         let mut transaction = self.write().await?;
         sqlx::query(
             "INSERT OR REPLACE INTO journal_losses (journal_id, from_number, through, reason)
@@ -240,19 +241,33 @@ fn read_stream(row: &SqliteRow) -> Result<(u32, StreamLedger), CatalogError> {
 }
 
 fn read_definition(row: &SqliteRow) -> Result<v1::Series, CatalogError> {
-    let kind: String = row.try_get(4)?;
-    let attributes: String = row.try_get(6)?;
-    let attributes = serde_json::from_str(&attributes).map_err(|e| CatalogError::Damaged {
+    let text = |i: usize| row.try_get::<String, _>(i).map(Arc::from);
+    let key = SeriesKey {
+        tenant: Arc::default(),
+        agent: Arc::default(),
+        device: text(1)?,
+        metric: text(2)?,
+        unit: text(3)?,
+        kind: text(4)?,
+        source: text(5)?,
+        attributes: text(6)?,
+    };
+    definition(number(row.try_get(0)?), &key)
+}
+
+/// A series as its agent defined it under `reference`.
+pub(super) fn definition(reference: u32, key: &SeriesKey) -> Result<v1::Series, CatalogError> {
+    let attributes = serde_json::from_str(&key.attributes).map_err(|e| CatalogError::Damaged {
         table: "series",
         what: format!("attributes: {e}"),
     })?;
     Ok(v1::Series {
-        r#ref: number(row.try_get(0)?),
-        device: row.try_get(1)?,
-        metric: row.try_get(2)?,
-        unit: row.try_get(3)?,
-        kind: crate::fold::series::kind_of(&kind) as i32,
-        source: row.try_get(5)?,
+        r#ref: reference,
+        device: key.device.to_string(),
+        metric: key.metric.to_string(),
+        unit: key.unit.to_string(),
+        kind: crate::fold::series::kind_of(&key.kind) as i32,
+        source: key.source.to_string(),
         attributes,
     })
 }

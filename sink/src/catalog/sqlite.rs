@@ -7,16 +7,19 @@ use prost::Message;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Connection, Row, SqliteConnection, Transaction};
 use weir_fault::{Point, point};
 
 use super::{
     CatalogError, Commit, DataFile, DeadLetter, JournalLoss, PARTITION, Position, StreamLedger,
 };
 
-/// A handle; clones share one pool of connections.
+#[cfg(test)]
+mod tests;
+
+/// A handle; clones share one pool of connections. What each method promises, [`super::Backend`] says.
 #[derive(Debug, Clone)]
-pub struct Catalog {
+pub struct Sqlite {
     pool: SqlitePool,
 }
 
@@ -40,7 +43,7 @@ async fn outside_transaction(connection: &mut SqliteConnection) -> Result<bool, 
     Ok(!connection.is_in_transaction())
 }
 
-impl Catalog {
+impl Sqlite {
     /// Opens or creates the file and brings its schema up to date.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
         let options = SqliteConnectOptions::new()
@@ -61,8 +64,7 @@ impl Catalog {
         Ok(Self { pool })
     }
 
-    /// Ends all connections; what is committed stays.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         self.pool.close().await;
     }
 
@@ -70,12 +72,11 @@ impl Catalog {
         &self.pool
     }
 
-    pub(super) async fn write(&self) -> Result<Transaction<'static, Sqlite>, CatalogError> {
+    pub(super) async fn write(&self) -> Result<Transaction<'static, sqlx::Sqlite>, CatalogError> {
         Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    /// Where the fold of the journal stands; `None` before the first sink.
-    pub async fn position(&self) -> Result<Option<Position>, CatalogError> {
+    pub(super) async fn position(&self) -> Result<Option<Position>, CatalogError> {
         let row = sqlx::query(POSITION)
             .bind(PARTITION)
             .fetch_optional(&self.pool)
@@ -83,9 +84,7 @@ impl Catalog {
         row.map(|row| read_position(&row)).transpose()
     }
 
-    /// Takes the fold over under a new lease epoch. A journal other than the last one starts
-    /// at 0, and what the old one may still have held is recorded as lost.
-    pub async fn take_over(&self, journal_id: [u8; 16]) -> Result<Position, CatalogError> {
+    pub(super) async fn take_over(&self, journal_id: [u8; 16]) -> Result<Position, CatalogError> {
         let mut transaction = self.write().await?;
         let row = sqlx::query(POSITION)
             .bind(PARTITION)
@@ -126,8 +125,7 @@ impl Catalog {
         Ok(new)
     }
 
-    /// Says that an object may come to exist at `paths`, before it does.
-    pub async fn intend(
+    pub(super) async fn intend(
         &self,
         paths: &[String],
         lease_epoch: i64,
@@ -150,9 +148,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// One flush of the fold. After any error but [`CatalogError::Moved`] the outcome may be
-    /// unknown: read [`Catalog::position`] before trying again.
-    pub async fn commit(&self, commit: &Commit) -> Result<(), CatalogError> {
+    pub(super) async fn commit(&self, commit: &Commit) -> Result<(), CatalogError> {
         let mut transaction = self.write().await?;
         move_position(&mut transaction, commit).await?;
         for file in &commit.files {
@@ -200,7 +196,7 @@ fn read_position(row: &sqlx::sqlite::SqliteRow) -> Result<Position, CatalogError
 
 /// The compare-and-set that makes a commit happen once: exactly one row, or nothing.
 async fn move_position(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'static, sqlx::Sqlite>,
     commit: &Commit,
 ) -> Result<(), CatalogError> {
     let expected = commit.expected;
@@ -228,7 +224,7 @@ async fn move_position(
 }
 
 pub(super) async fn insert_file(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'static, sqlx::Sqlite>,
     file: &DataFile,
     now_ns: i64,
 ) -> Result<(), CatalogError> {
@@ -258,7 +254,7 @@ pub(super) async fn insert_file(
 }
 
 async fn upsert_stream(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'static, sqlx::Sqlite>,
     id: u32,
     stream: &StreamLedger,
 ) -> Result<(), CatalogError> {
@@ -302,7 +298,7 @@ async fn upsert_stream(
 }
 
 async fn insert_series(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'static, sqlx::Sqlite>,
     commit: &Commit,
 ) -> Result<(), CatalogError> {
     for (id, series) in &commit.series {
@@ -334,7 +330,7 @@ async fn insert_series(
 }
 
 async fn insert_dead_letter(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'static, sqlx::Sqlite>,
     letter: &DeadLetter,
 ) -> Result<(), CatalogError> {
     sqlx::query(
@@ -355,7 +351,7 @@ async fn insert_dead_letter(
 }
 
 async fn insert_loss(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'static, sqlx::Sqlite>,
     loss: &JournalLoss,
 ) -> Result<(), CatalogError> {
     sqlx::query(

@@ -1,14 +1,30 @@
-//! The catalog against its promises.
-
-use std::path::PathBuf;
+//! Every kind of catalog against the promises of [`Backend`]: one suite, run on each.
 
 use super::*;
 
-async fn open() -> (tempfile::TempDir, PathBuf, Catalog) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("catalog.sqlite");
-    let catalog = Catalog::open(&path).await.expect("opened");
-    (dir, path, catalog)
+mod memory;
+
+/// A kind of catalog, and where its content is while nobody has it open.
+enum Place {
+    Sqlite(tempfile::TempDir),
+    Memory(Memory),
+}
+
+impl Place {
+    /// A new one of every kind.
+    fn every() -> [Place; 2] {
+        let dir = tempfile::tempdir().expect("a directory");
+        [Place::Sqlite(dir), Place::Memory(Memory::new())]
+    }
+
+    async fn open(&self) -> Catalog {
+        match self {
+            Place::Sqlite(dir) => Catalog::open(&dir.path().join("catalog.sqlite"))
+                .await
+                .expect("opened"),
+            Place::Memory(memory) => Catalog::new(memory.clone()),
+        }
+    }
 }
 
 fn file(name: &str, rows: u64) -> DataFile {
@@ -65,226 +81,164 @@ fn commit(expected: Position, through: u64, files: Vec<DataFile>) -> Commit {
 
 #[tokio::test]
 async fn what_was_committed_is_loaded_to_the_bit() {
-    let (_dir, path, catalog) = open().await;
-    let at = catalog.take_over([1; 16]).await.expect("taken");
-    let wanted = commit(at, 9, vec![file("a", 5)]);
-    catalog
-        .intend(&[wanted.files[0].path.clone()], 1, 0)
-        .await
-        .expect("intended");
-    catalog.commit(&wanted).await.expect("committed");
-    catalog.close().await;
+    for place in Place::every() {
+        let catalog = place.open().await;
+        let at = catalog.take_over([1; 16]).await.expect("taken");
+        let wanted = commit(at, 9, vec![file("a", 5)]);
+        catalog
+            .intend(&[wanted.files[0].path.clone()], 1, 0)
+            .await
+            .expect("intended");
+        catalog.commit(&wanted).await.expect("committed");
+        catalog.close().await;
 
-    let catalog = Catalog::open(&path).await.expect("opened again");
-    let loaded = catalog.load().await.expect("loaded");
-    assert_eq!(loaded.streams, wanted.streams);
-    assert_eq!(loaded.series, wanted.series);
-    assert_eq!(loaded.definitions, wanted.definitions);
-    assert_eq!(loaded.snapshot, Some(wanted.snapshot));
-    assert_eq!(loaded.files, wanted.files);
-    assert!(
-        catalog.orphans(2, 1).await.expect("asked").is_empty(),
-        "a committed file is no orphan"
-    );
-    let key = crate::model::StreamKey::new("default", StreamId([u8::MAX; 16]));
-    let series = catalog.series_of(&key).await.expect("read");
-    assert_eq!(
-        (series[0].r#ref, series[0].attributes["a"].as_str()),
-        (4, "\"1\"")
-    );
-    assert_eq!(series[0].kind(), v1::Kind::Counter);
+        let catalog = place.open().await;
+        let loaded = catalog.load().await.expect("loaded");
+        assert_eq!(loaded.streams, wanted.streams);
+        assert_eq!(loaded.series, wanted.series);
+        assert_eq!(loaded.definitions, wanted.definitions);
+        assert_eq!(loaded.snapshot, Some(wanted.snapshot));
+        assert_eq!(loaded.files, wanted.files);
+        assert!(
+            catalog.orphans(2, 1).await.expect("asked").is_empty(),
+            "a committed file is no orphan"
+        );
+        let key = crate::model::StreamKey::new("default", StreamId([u8::MAX; 16]));
+        let series = catalog.series_of(&key).await.expect("read");
+        assert_eq!(
+            (series[0].r#ref, series[0].attributes["a"].as_str()),
+            (4, "\"1\"")
+        );
+        assert_eq!(series[0].kind(), v1::Kind::Counter);
+    }
 }
 
 #[tokio::test]
 async fn a_commit_from_elsewhere_or_under_an_old_lease_changes_nothing() {
-    let (_dir, _path, catalog) = open().await;
-    let old = catalog.take_over([1; 16]).await.expect("taken");
-    let at = catalog.take_over([1; 16]).await.expect("taken again");
-    for wrong in [
-        old,
-        Position { number: 3, ..at },
-        Position {
-            journal_id: [2; 16],
-            ..at
-        },
-    ] {
-        let refused = catalog.commit(&commit(wrong, 9, vec![file("a", 5)])).await;
-        assert!(
-            matches!(refused, Err(CatalogError::Moved { .. })),
-            "{refused:?}"
-        );
+    for place in Place::every() {
+        let catalog = place.open().await;
+        let old = catalog.take_over([1; 16]).await.expect("taken");
+        let at = catalog.take_over([1; 16]).await.expect("taken again");
+        for wrong in [
+            old,
+            Position { number: 3, ..at },
+            Position {
+                journal_id: [2; 16],
+                ..at
+            },
+        ] {
+            let refused = catalog.commit(&commit(wrong, 9, vec![file("a", 5)])).await;
+            assert!(
+                matches!(refused, Err(CatalogError::Moved { .. })),
+                "{refused:?}"
+            );
+        }
+        assert!(catalog.streams().await.expect("read").is_empty());
+        assert!(catalog.live_files().await.expect("read").is_empty());
+        assert_eq!(catalog.position().await.expect("read"), Some(at));
     }
-    assert!(catalog.streams().await.expect("read").is_empty());
-    assert!(catalog.live_files().await.expect("read").is_empty());
-    assert_eq!(catalog.position().await.expect("read"), Some(at));
 }
 
 #[tokio::test]
 async fn an_intent_for_a_live_file_never_makes_it_an_orphan() {
-    let (_dir, _path, catalog) = open().await;
-    let at = catalog.take_over([1; 16]).await.expect("taken");
-    catalog
-        .commit(&commit(at, 9, vec![file("a", 5)]))
-        .await
-        .expect("committed");
-    let paths = [file("a", 5).path, file("b", 5).path];
-    catalog
-        .intend(&paths, at.lease_epoch, 100)
-        .await
-        .expect("intended");
-    assert!(
+    for place in Place::every() {
+        let catalog = place.open().await;
+        let at = catalog.take_over([1; 16]).await.expect("taken");
         catalog
-            .orphans(at.lease_epoch, 100)
+            .commit(&commit(at, 9, vec![file("a", 5)]))
             .await
-            .expect("asked")
-            .is_empty(),
-        "own lease"
-    );
-    assert!(
+            .expect("committed");
+        let paths = [file("a", 5).path, file("b", 5).path];
         catalog
-            .orphans(at.lease_epoch + 1, 99)
+            .intend(&paths, at.lease_epoch, 100)
             .await
-            .expect("asked")
-            .is_empty(),
-        "too early"
-    );
-    let orphans = catalog
-        .orphans(at.lease_epoch + 1, 100)
-        .await
-        .expect("asked");
-    assert_eq!(orphans, paths[1..]);
-}
-
-#[tokio::test]
-async fn a_catalog_for_newer_programs_only_is_refused_with_a_remedy() {
-    let (_dir, path, catalog) = open().await;
-    for (version, refused) in [("1", false), ("99", true)] {
-        sqlx::query("UPDATE meta SET value = ? WHERE key = 'min_reader_version'")
-            .bind(version)
-            .execute(catalog.pool())
-            .await
-            .expect("updated");
-        let opened = Catalog::open(&path).await;
-        assert_eq!(opened.is_err(), refused);
-        if let Err(error) = opened {
-            assert!(error.to_string().contains("upgrade weir-sink"), "{error}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn files_of_a_catalog_from_before_checksums_are_kept_without_one() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("catalog.sqlite");
-    let options = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(true);
-    let old = sqlx::SqlitePool::connect_with(options).await.expect("made");
-    let rest = "INSERT INTO meta VALUES ('schema_version', '1'), ('min_reader_version', '1');
-        INSERT INTO files VALUES
-          ('old', 'default', '2026-03-01', 10, 5, 0, 1, 2, 3, 4, 5, NULL)";
-    for sql in [include_str!("schema/0001_start.sql"), rest] {
-        sqlx::raw_sql(sql).execute(&old).await.expect("filled");
-    }
-    old.close().await;
-
-    for _ in 0..2 {
-        let catalog = Catalog::open(&path).await.expect("opened");
-        let files = catalog.live_files().await.expect("read");
-        assert_eq!(
-            (files[0].path.as_str(), files[0].rows, files[0].crc),
-            ("old", 5, None)
+            .expect("intended");
+        assert!(
+            catalog
+                .orphans(at.lease_epoch, 100)
+                .await
+                .expect("asked")
+                .is_empty(),
+            "own lease"
         );
-        catalog.close().await;
+        assert!(
+            catalog
+                .orphans(at.lease_epoch + 1, 99)
+                .await
+                .expect("asked")
+                .is_empty(),
+            "too early"
+        );
+        let orphans = catalog
+            .orphans(at.lease_epoch + 1, 100)
+            .await
+            .expect("asked");
+        assert_eq!(orphans, paths[1..]);
     }
 }
 
 #[tokio::test]
 async fn expired_rows_are_counted_once_and_inputs_are_replaced_only_while_live() {
-    let (_dir, _path, catalog) = open().await;
-    let at = catalog.take_over([1; 16]).await.expect("taken");
-    let files = vec![file("a", 5), file("b", 7)];
-    catalog
-        .commit(&commit(at, 9, files.clone()))
-        .await
-        .expect("committed");
-    assert_eq!(
+    for place in Place::every() {
+        let catalog = place.open().await;
+        let at = catalog.take_over([1; 16]).await.expect("taken");
+        let files = vec![file("a", 5), file("b", 7)];
         catalog
-            .expire_files(&files[..1], 50)
+            .commit(&commit(at, 9, files.clone()))
             .await
-            .expect("expired")
-            .len(),
-        1
-    );
-    assert_eq!(
-        catalog
-            .expire_files(&files[..1], 51)
-            .await
-            .expect("again")
-            .len(),
-        0
-    );
-    let replaced = catalog.replace_files(&files, &file("c", 12), 52).await;
-    assert!(
-        matches!(replaced, Err(CatalogError::NotLive(_))),
-        "{replaced:?}"
-    );
-    assert_eq!(catalog.live_files().await.expect("read"), files[1..]);
-    let (sums, _) = catalog.audit_data().await.expect("read");
-    assert_eq!((sums[0].stored, sums[0].expired), (12, 5));
-    assert_eq!(catalog.removed_before(50).await.expect("read").len(), 0);
-    assert_eq!(
-        catalog.removed_before(51).await.expect("read"),
-        [files[0].path.clone()]
-    );
+            .expect("committed");
+        assert_eq!(
+            catalog
+                .expire_files(&files[..1], 50)
+                .await
+                .expect("expired")
+                .len(),
+            1
+        );
+        assert_eq!(
+            catalog
+                .expire_files(&files[..1], 51)
+                .await
+                .expect("again")
+                .len(),
+            0
+        );
+        let replaced = catalog.replace_files(&files, &file("c", 12), 52).await;
+        assert!(
+            matches!(replaced, Err(CatalogError::NotLive(_))),
+            "{replaced:?}"
+        );
+        assert_eq!(catalog.live_files().await.expect("read"), files[1..]);
+        let (sums, _) = catalog.audit_data().await.expect("read");
+        assert_eq!((sums[0].stored, sums[0].expired), (12, 5));
+        assert_eq!(catalog.removed_before(50).await.expect("read").len(), 0);
+        assert_eq!(
+            catalog.removed_before(51).await.expect("read"),
+            [files[0].path.clone()]
+        );
+    }
 }
 
 #[tokio::test]
 async fn giving_up_moves_the_position_forward_only_and_says_what_went() {
-    let (_dir, _path, catalog) = open().await;
-    let at = catalog.take_over([1; 16]).await.expect("taken");
-    catalog.give_up([2; 16], 50).await.expect("another journal");
-    assert_eq!(catalog.position().await.expect("read"), Some(at));
-    catalog.give_up([1; 16], 20).await.expect("given up");
-    catalog.give_up([1; 16], 10).await.expect("behind");
-    assert_eq!(
-        catalog
-            .position()
-            .await
-            .expect("read")
-            .expect("there")
-            .number,
-        20
-    );
-    let losses = catalog.journal_losses().await.expect("read");
-    assert_eq!(losses.len(), 1);
-    assert_eq!((losses[0].from, losses[0].through), (1, 20));
-}
-
-/// A full disk makes SQLite end the transaction by itself; the next one must not find the catalog
-/// stuck. The size limit of SQLite stands for the disk: the error is the same SQLITE_FULL.
-/// Red without the check of pooled connections: "begin_with at non-zero transaction depth".
-#[tokio::test]
-async fn full_disk_does_not_leave_the_catalog_stuck() {
-    let (_dir, _path, catalog) = open().await;
-    sqlx::query("CREATE TABLE filler (bytes BLOB)")
-        .execute(catalog.pool())
-        .await
-        .expect("a table");
-    let mut full = catalog.write().await.expect("begins");
-    sqlx::query("PRAGMA max_page_count = 1")
-        .execute(&mut *full)
-        .await
-        .expect("the limit is what the file has now");
-    let error = sqlx::query("INSERT INTO filler VALUES (zeroblob(10000000))")
-        .execute(&mut *full)
-        .await
-        .expect_err("there is no room");
-    assert!(error.to_string().contains("full"), "{error}");
-    drop(full);
-
-    for _ in 0..8 {
-        let next = catalog.write().await.expect("begins again");
-        next.commit().await.expect("commits");
+    for place in Place::every() {
+        let catalog = place.open().await;
+        let at = catalog.take_over([1; 16]).await.expect("taken");
+        catalog.give_up([2; 16], 50).await.expect("another journal");
+        assert_eq!(catalog.position().await.expect("read"), Some(at));
+        catalog.give_up([1; 16], 20).await.expect("given up");
+        catalog.give_up([1; 16], 10).await.expect("behind");
+        assert_eq!(
+            catalog
+                .position()
+                .await
+                .expect("read")
+                .expect("there")
+                .number,
+            20
+        );
+        let losses = catalog.journal_losses().await.expect("read");
+        assert_eq!(losses.len(), 1);
+        assert_eq!((losses[0].from, losses[0].through), (1, 20));
     }
 }

@@ -123,7 +123,7 @@ async fn a_merge_whose_commit_was_in_doubt_is_shown_once_the_catalog_says_so() {
         if !committed {
             sqlx::query("UPDATE files SET removed_at_ns = 1 WHERE path = ?")
                 .bind(&output.path)
-                .execute(sink.catalog.pool())
+                .execute(sink.database.pool())
                 .await
                 .expect("out of sight");
         }
@@ -151,7 +151,7 @@ async fn a_merge_that_was_never_committed_is_an_orphan_under_the_next_lease() {
     fill(&sink, &mut sender, 2).await;
     let stop = "CREATE TRIGGER no BEFORE UPDATE ON files BEGIN SELECT RAISE(ABORT, 'no'); END";
     sqlx::raw_sql(stop)
-        .execute(sink.catalog.pool())
+        .execute(sink.database.pool())
         .await
         .expect("made");
     compactor(&world, &sink, 2)
@@ -161,7 +161,7 @@ async fn a_merge_that_was_never_committed_is_an_orphan_under_the_next_lease() {
     assert_eq!(sink.store.list().await.expect("listed").len(), 3);
     assert_eq!(sink.readings().await, sender.sorted());
     sqlx::raw_sql("DROP TRIGGER no")
-        .execute(sink.catalog.pool())
+        .execute(sink.database.pool())
         .await
         .expect("dropped");
     sink.kill().await;
@@ -262,7 +262,7 @@ async fn a_damaged_file_from_before_checksums_is_left_out_where_it_cannot_be_rea
     let mut sender = Sender::new(1);
     fill(&sink, &mut sender, 4).await;
     sqlx::raw_sql("UPDATE files SET crc = NULL")
-        .execute(sink.catalog.pool())
+        .execute(sink.database.pool())
         .await
         .expect("updated");
     sink.kill().await;

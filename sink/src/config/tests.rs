@@ -1,21 +1,9 @@
 //! Settings: defaults, faults and what depends on what.
 
 use super::*;
-use std::collections::BTreeMap;
-use weir_process::config::Sources;
 
 fn read(flags: &[(&'static str, &str)]) -> Result<Config, String> {
-    let sources = Sources {
-        flags: flags
-            .iter()
-            .map(|(k, v)| (*k, (*v).to_owned()))
-            .collect::<BTreeMap<_, _>>(),
-        ..Sources::default()
-    };
-    let reader = Reader::new(&TABLE, &sources);
-    Config::read(reader, &Environment::default())
-        .map(|(config, _)| config)
-        .map_err(|faults| faults.to_string())
+    Config::from_keys(flags).map_err(|faults| faults.to_string())
 }
 
 #[test]

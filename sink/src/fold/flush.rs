@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use ulid::Ulid;
 use weir_fault::{Point, point};
 use weir_process::clock::Clock;
 use weir_process::health::Stage;
+use weir_process::{random, work};
 
 use super::rows::SeriesRows;
 use super::snapshot;
@@ -148,14 +148,14 @@ impl Flush {
             provenance,
         } = frozen;
         let now_ms = u64::try_from(commit.now_ns / 1_000_000).unwrap_or(0);
-        let encoded = tokio::task::spawn_blocking(move || {
+        let encoded = work::run(move || {
             let rows: Vec<&SeriesRows> = rows.iter().map(|(_, one)| one).collect();
-            let name = || Ulid::from_parts(now_ms, rand::random()).to_string();
+            let name = || writer::name(now_ms);
             writer::write_by_day(&rows, &provenance, name)
         });
         let files = encoded
             .await
-            .map_err(|e| FoldError::Damaged(format!("writer panicked: {e}")))??;
+            .map_err(|e| FoldError::Damaged(format!("writer: {e}")))??;
         commit.files = files.iter().map(|(file, _)| file.clone()).collect();
         let mut pause = self.retry.0;
         loop {
@@ -245,5 +245,5 @@ impl Flush {
 
 /// Between half of `pause` and all of it, so that many sinks do not beat in step.
 fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())
+    pause / 2 + random::below(pause / 2)
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_fault::{Point, point};
+use weir_process::work;
 
 use super::flush::{Flush, Flushed, Frozen};
 use super::pull::{Pulled, Puller};
@@ -111,7 +112,7 @@ impl Runner {
             return false;
         }
         let mut puller = self.puller.take().expect("only this function takes it");
-        let (puller, pulled) = tokio::task::spawn_blocking(move || {
+        let (puller, pulled) = work::run(move || {
             let pulled = puller.pull();
             (puller, pulled)
         })
@@ -221,7 +222,7 @@ impl Runner {
         shared.views.thaw(|| shared.state().thaw(files));
         self.parts.stage.ok();
         let journal = self.parts.journal.clone();
-        let released = tokio::task::spawn_blocking(move || journal.release(through)).await;
+        let released = work::run(move || journal.release(through)).await;
         if let Ok(Err(error)) = released {
             tracing::warn!(through, %error, "cannot release the journal, will try with the next flush");
         }

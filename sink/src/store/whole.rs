@@ -4,11 +4,12 @@
 //! data. In: what the catalog says of a file. Out: its bytes, or what is wrong with them. A file
 //! from before there were checksums is taken as it is.
 
-use std::fs;
+use std::io;
 
 use bytes::Bytes;
+use weir_process::work;
 
-use super::{Store, StoreError, blocking};
+use super::{Store, StoreError};
 use crate::catalog::DataFile;
 
 /// Why a file cannot be used.
@@ -25,13 +26,18 @@ pub(crate) enum Unusable {
 impl Store {
     /// The object of `file`, checked.
     pub(crate) async fn whole(&self, file: &DataFile) -> Result<Bytes, Unusable> {
-        let full = self.root.join(&file.path);
-        let read = move || {
-            let bytes = fs::read(full).map(Bytes::from)?;
-            Ok((crc32c::crc32c(&bytes), bytes))
+        let bytes = self.get(&file.path).await?;
+        let Some(written) = file.crc else {
+            return Ok(bytes);
         };
-        let (crc, bytes) = blocking("read", file.path.clone(), read).await?;
-        if file.crc.is_some_and(|written| written != crc) {
+        let summed = bytes.clone();
+        let crc = work::run(move || crc32c::crc32c(&summed)).await;
+        let unread = |e| StoreError::Io {
+            verb: "read",
+            path: file.path.clone(),
+            source: io::Error::other(e),
+        };
+        if crc.map_err(unread)? != written {
             return Err(Unusable::Changed(file.path.clone()));
         }
         Ok(bytes)

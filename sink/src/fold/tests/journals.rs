@@ -44,7 +44,7 @@ async fn a_catalog_that_does_not_belong_to_the_journal_is_refused_by_name() {
     sink.folded(number).await;
     sink.flush().await;
     sqlx::raw_sql("UPDATE positions SET position = 5")
-        .execute(sink.catalog.pool())
+        .execute(sink.database.pool())
         .await
         .expect("updated");
     sink.kill().await;

@@ -11,7 +11,7 @@ use crate::retention::Retention;
 
 async fn execute(sink: &Running, sql: &'static str) {
     sqlx::raw_sql(sql)
-        .execute(sink.catalog.pool())
+        .execute(sink.database.pool())
         .await
         .expect("executed");
 }

@@ -17,7 +17,7 @@ use weir_process::health::Health;
 use weir_proto::batch;
 use weir_proto::v1;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Sqlite};
 use crate::envelope::{self, Envelope};
 use crate::fold::{Arrival, Decoded, Fold, FoldConfig, FoldError, FoldHandle, FoldParts};
 use crate::model::DEFAULT_TENANT;
@@ -38,6 +38,8 @@ pub(crate) struct Running {
     pub(crate) journal: Journal,
     committer: std::thread::JoinHandle<()>,
     pub(crate) catalog: Catalog,
+    /// What stands behind the catalog.
+    pub(crate) database: Sqlite,
     pub(crate) store: Store,
     pub(crate) fold: FoldHandle,
     pub(crate) lease_epoch: i64,
@@ -71,10 +73,14 @@ impl World {
         self.clock.wall_ns()
     }
 
-    pub(crate) async fn catalog(&self) -> Catalog {
-        Catalog::open(&self.dir.path().join("catalog.sqlite"))
+    pub(crate) async fn database(&self) -> Sqlite {
+        Sqlite::open(&self.dir.path().join("catalog.sqlite"))
             .await
             .expect("a catalog")
+    }
+
+    pub(crate) async fn catalog(&self) -> Catalog {
+        Catalog::new(self.database().await)
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -99,7 +105,8 @@ impl World {
     pub(crate) async fn start_with(&self, config: FoldConfig) -> Result<Running, FoldError> {
         let (journal, committer) = self.journal();
         let committer = committer.spawn().expect("a thread");
-        let (catalog, store) = (self.catalog().await, self.store());
+        let (database, store) = (self.database().await, self.store());
+        let catalog = Catalog::new(database.clone());
         let parts = FoldParts {
             journal: journal.clone(),
             catalog: catalog.clone(),
@@ -122,6 +129,7 @@ impl World {
             journal,
             committer,
             catalog,
+            database,
             store,
             fold: opened.handle(),
             lease_epoch: opened.lease_epoch(),

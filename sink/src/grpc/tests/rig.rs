@@ -90,7 +90,7 @@ impl Rig {
         let listener = grpc::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let token = CancellationToken::new();
-        let served = grpc::serve(listener, ingest.clone(), token.clone());
+        let served = grpc::serve(grpc::incoming(listener), ingest.clone(), token.clone());
         let serving = tokio::spawn(async move { served.await.unwrap() });
         Self {
             ingest,

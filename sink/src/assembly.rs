@@ -1,0 +1,381 @@
+//! The sink put together from given parts: everything but signals, HTTP and the end of the process.
+//!
+//! In: [`Parts`], that is an opened journal ([`open_journal`]), a catalog, a store and a clock. Out: a
+//! [`Sink`] whose [`Books`] answer what `/v1/ledger` answers; [`Sink::start`] serves agents on any
+//! stream of connections and runs journal, fold and maintenance. `run` is the one user in the
+//! program; a simulation is the other:
+//!
+//! ```text
+//! let _seeded = weir_process::random::seed(1);
+//! let _inline = weir_process::work::in_place();
+//! let config = Config::from_keys(&[("store.flush_interval", "2s")])?;
+//! let (journal, committer) = open_journal(&config, disk, Some(random::number()))?;
+//! let sink = Sink::open(&config, Parts {
+//!     journal, committer,
+//!     writer: Writer::Task { latency: Duration::from_millis(3) },
+//!     catalog: Catalog::new(catalog.clone()), // a catalog::Memory that outlives the sink
+//!     store: Store::new(store.clone()),       // a store::Memory that does
+//!     clock,
+//! }).await?;
+//! let books = sink.books();
+//! let exit = sink.start(shutdown, incoming)?.until_stopped(config.shutdown_grace).await;
+//! ```
+//!
+//! With a seeded thread, work in place and the journal's writer as a task, nothing here uses another
+//! thread or depends on anything but the parts. A crash is the end of its runtime, followed by the
+//! parts' own `crash`.
+//!
+//! Stop: agents are told first and what they sent is made durable and acknowledged; then the fold
+//! writes what it holds; then the journal is closed.
+
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+use weir_journal::{Committer, Journal, OpenError, Options, Storage};
+use weir_process::clock::Clock;
+use weir_process::exit::Exit;
+use weir_process::health::Health;
+use weir_process::metrics::Registry;
+use weir_process::shutdown::Shutdown;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::fold::{Fold, FoldConfig, FoldError, FoldHandle, FoldParts};
+use crate::grpc;
+use crate::http::Books;
+use crate::ingest::{Ingest, RestoreError};
+use crate::maintenance::{Maintenance, MaintenanceConfig};
+use crate::metrics::{self, IngestMetrics};
+use crate::store::Store;
+
+/// What runs the journal's writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A thread: a sync of the disk holds up nobody else.
+    Thread,
+    /// A task, for a simulation. The disk takes `latency` between writing a group and syncing it; a
+    /// crash in between finds it torn.
+    Task {
+        /// Zero writes and syncs at once.
+        latency: Duration,
+    },
+}
+
+/// What a sink is put together from.
+pub struct Parts {
+    /// Where accepted records go.
+    pub journal: Journal,
+    /// Its writer.
+    pub committer: Committer,
+    /// What runs that.
+    pub writer: Writer,
+    /// What is known beside the files.
+    pub catalog: Catalog,
+    /// Where the files go.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why the sink could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The fold cannot take the journal over.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// What was accepted before cannot be read.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// No thread for the journal.
+    #[error("cannot start the journal's thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Opens the journal on a disk, and says what was found. It has one owner: to be opened before
+/// anything else of the sink is touched. `salt` is for simulations, see [`Options::salt`].
+///
+/// # Errors
+/// It is another's, or the disk fails.
+pub fn open_journal(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    salt: Option<u64>,
+) -> Result<(Journal, Committer), OpenError> {
+    let options = Options {
+        segment_bytes: config.journal.segment_bytes,
+        max_bytes: config.journal.max_bytes,
+        queue_bytes: size(config.journal.queue_bytes),
+        salt,
+        ..Options::default()
+    };
+    let opened = Journal::open(storage, &config.journal_dir, options)?;
+    let recovery = opened.0.recovery();
+    for hole in &recovery.holes {
+        tracing::error!(
+            from = hole.from,
+            through = hole.through,
+            "journal is damaged: these records cannot be read, the ledger will show what they held"
+        );
+    }
+    tracing::info!(
+        oldest = recovery.oldest,
+        next = recovery.next,
+        cut_bytes = recovery.cut_bytes,
+        "journal opened"
+    );
+    Ok(opened)
+}
+
+/// A sink that is put together and does not run yet.
+pub struct Sink {
+    parts: Parts,
+    fold: Fold,
+    ingest: Ingest,
+    health: Health,
+    registry: Registry,
+    maintenance: MaintenanceConfig,
+}
+
+/// A running sink. Dropping it stops nothing.
+pub struct Running {
+    shutdown: Shutdown,
+    /// The first reason to end with something else than success.
+    verdict: Verdict,
+}
+
+/// Why the sink ends, when it is not because it was told to.
+#[derive(Clone, Default)]
+struct Verdict(Arc<OnceLock<Exit>>);
+
+impl Verdict {
+    fn is(&self, exit: Exit) {
+        // The first one counts.
+        let _ = self.0.set(exit);
+    }
+}
+
+impl Sink {
+    /// Takes the journal over at the catalog's position and reads what is behind it.
+    ///
+    /// # Errors
+    /// Catalog and journal do not belong together, or cannot be read.
+    pub async fn open(config: &Config, parts: Parts) -> Result<Sink, StartError> {
+        let health = Health::new(Arc::clone(&parts.clock));
+        let registry = Registry::new("weir_sink");
+        registry.build_info(env!("CARGO_PKG_VERSION"));
+        registry.process_metrics(parts.clock.wall_ns());
+        let fold = Fold::open(FoldParts {
+            journal: parts.journal.clone(),
+            catalog: parts.catalog.clone(),
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            stage: health.stage("fold", None),
+            config: fold_config(config),
+        })
+        .await?;
+        let handle = fold.handle();
+        let position = handle.position();
+        let ingest = Ingest::new(
+            parts.journal.clone(),
+            Arc::new(move |arrival| handle.offer(arrival)),
+            Arc::clone(&parts.clock),
+            config.ingest,
+            IngestMetrics::register(&registry),
+        );
+        ingest.restore(&parts.catalog, position).await?;
+        Ok(Sink {
+            parts,
+            fold,
+            ingest,
+            health,
+            registry,
+            maintenance: maintenance_config(config),
+        })
+    }
+
+    /// What the ledger is put together from; answers before, while and after the sink runs.
+    pub fn books(&self) -> Books {
+        Books {
+            ingest: self.ingest.clone(),
+            fold: self.fold.handle(),
+            catalog: self.parts.catalog.clone(),
+            store: self.parts.store.clone(),
+            clock: Arc::clone(&self.parts.clock),
+        }
+    }
+
+    /// Asks the fold: views of files and fresh rows, positions, counts.
+    pub fn fold(&self) -> FoldHandle {
+        self.fold.handle()
+    }
+
+    /// What `/readyz` says.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// What `/metrics` says.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Starts everything, within a runtime, as tasks of `shutdown`. Agents come in by `incoming`,
+    /// see [`grpc::serve`].
+    ///
+    /// # Errors
+    /// There is no thread for the journal.
+    pub fn start<I, C, E>(self, shutdown: Shutdown, incoming: I) -> Result<Running, StartError>
+    where
+        I: Stream<Item = Result<C, E>> + Send + 'static,
+        C: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
+    {
+        let Sink {
+            parts,
+            fold,
+            ingest,
+            health,
+            registry,
+            maintenance,
+        } = self;
+        let committer = parts.committer;
+        match parts.writer {
+            Writer::Thread => drop(shutdown.thread("journal", move || committer.run())?),
+            Writer::Task { latency } => {
+                drop(shutdown.spawn("journal", committer.drive_slowly(latency)));
+            }
+        }
+        registry.collect(metrics::Parts {
+            ingest: ingest.clone(),
+            journal: parts.journal.clone(),
+            fold: fold.handle(),
+        });
+        let running = Running {
+            shutdown,
+            verdict: Verdict::default(),
+        };
+        running.watch_gate(&health, &ingest);
+        let maintenance = Maintenance::new(
+            &fold,
+            parts.catalog.clone(),
+            parts.store,
+            parts.clock,
+            maintenance,
+        );
+        let token = running.shutdown.token();
+        let maintaining = running
+            .shutdown
+            .spawn("maintenance", maintenance.run(token.clone()));
+        let serving = running.serve(grpc::serve(incoming, ingest, token));
+        let fold_token = CancellationToken::new();
+        let folding = running.fold(fold, fold_token.clone());
+        let (journal, catalog) = (parts.journal, parts.catalog);
+        running.shutdown.spawn("close", async move {
+            // Agents, then the fold, then the journal: each stops when the one before has. A panic
+            // was reported by whoever runs the tasks; the order is kept all the same.
+            let _ = serving.await;
+            fold_token.cancel();
+            let _ = folding.await;
+            let _ = maintaining.await;
+            catalog.close().await;
+            journal.close();
+        });
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// `/readyz` follows the journal; a journal that accepts nothing more ends the process.
+    fn watch_gate(&self, health: &Health, ingest: &Ingest) {
+        let stage = health.stage("journal", None);
+        let gate = ingest.gate().clone();
+        let (shutdown, verdict) = (self.shutdown.clone(), self.verdict.clone());
+        self.shutdown.spawn("gate", async move {
+            if let Err(fault) = gate.watch(&stage, &shutdown.token()).await {
+                tracing::error!(
+                    reason = %fault,
+                    "the journal failed and accepts nothing more: stopping, a restart recovers what is durable"
+                );
+                verdict.is(Exit::Io);
+                shutdown.stop();
+            }
+        });
+    }
+
+    fn serve(
+        &self,
+        served: impl Future<Output = Result<(), grpc::GrpcError>> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let (shutdown, verdict) = (self.shutdown.clone(), self.verdict.clone());
+        self.shutdown.spawn("grpc", async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "stopping");
+                verdict.is(Exit::Software);
+                shutdown.stop();
+            }
+        })
+    }
+
+    fn fold(&self, fold: Fold, token: CancellationToken) -> JoinHandle<()> {
+        let (shutdown, verdict) = (self.shutdown.clone(), self.verdict.clone());
+        self.shutdown.spawn("fold", async move {
+            if let Err(error) = fold.run(token).await {
+                tracing::error!(%error, "stopping");
+                verdict.is(Exit::Io);
+                shutdown.stop();
+            }
+        })
+    }
+
+    /// Waits until it is told to stop, or cannot go on, and then for the end of every part, at most
+    /// for `grace`. What is late by then is named, and nothing is lost by it: the journal has it.
+    pub async fn until_stopped(self, grace: Duration) -> Exit {
+        self.shutdown.token().cancelled().await;
+        let late = self.shutdown.finish(grace).await;
+        if late.is_empty() {
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!(
+                late = late.join(", "),
+                "stopped before these were done: what they held is in the journal"
+            );
+        }
+        if !self.shutdown.panicked().is_empty() {
+            self.verdict.is(Exit::Software);
+        }
+        self.verdict.0.get().copied().unwrap_or(Exit::Ok)
+    }
+}
+
+fn fold_config(config: &Config) -> FoldConfig {
+    FoldConfig {
+        flush_rows: size(config.store.flush_rows),
+        flush_interval: config.store.flush_interval,
+        max_buffer_bytes: size(config.store.buffer_bytes),
+        max_intake_bytes: size(config.store.intake_bytes),
+        ..FoldConfig::default()
+    }
+}
+
+fn maintenance_config(config: &Config) -> MaintenanceConfig {
+    let days = config.store.retention_days;
+    MaintenanceConfig {
+        interval: config.store.compaction_interval,
+        min_files: size(config.store.compaction_min_files),
+        max_merge_rows: config.store.compaction_max_rows,
+        retention_days: (days > 0).then(|| u32::try_from(days).unwrap_or(u32::MAX)),
+        // A file must outlive every statement that may still read it.
+        grace: config.query.timeout + MaintenanceConfig::default().grace,
+    }
+}
+
+fn size(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,198 @@
+//! What stands behind a [`Catalog`](super::Catalog): the promises that every kind of database keeps.
+//!
+//! One suite (`catalog/tests.rs`) holds each of them to it. A method that changes something is one
+//! transaction: it happens whole and is durable when it answers, or not at all. After an error its
+//! outcome may be unknown, but for [`CatalogError::Moved`] and [`CatalogError::NotLive`], which say
+//! that nothing has happened.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use async_trait::async_trait;
+use weir_proto::v1;
+
+use super::{
+    CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, Position, Sqlite,
+    StreamLedger, Sums,
+};
+use crate::model::StreamKey;
+
+/// A database that holds one catalog.
+#[async_trait]
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// Ends what is open; what is committed stays.
+    async fn close(&self);
+
+    /// Where the fold of the journal stands; `None` before the first sink.
+    async fn position(&self) -> Result<Option<Position>, CatalogError>;
+
+    /// Takes the fold over under a new lease epoch. A journal other than the last one starts
+    /// at 0, and what the old one may still have held is recorded as lost.
+    async fn take_over(&self, journal_id: [u8; 16]) -> Result<Position, CatalogError>;
+
+    /// Says that an object may come to exist at `paths`, before it does.
+    async fn intend(
+        &self,
+        paths: &[String],
+        lease_epoch: i64,
+        expires_ns: i64,
+    ) -> Result<(), CatalogError>;
+
+    /// One flush of the fold. After any error but [`CatalogError::Moved`] the outcome may be
+    /// unknown: read [`Backend::position`] before trying again.
+    async fn commit(&self, commit: &Commit) -> Result<(), CatalogError>;
+
+    /// Everything the fold needs to go on from the committed position.
+    async fn load(&self) -> Result<Loaded, CatalogError>;
+
+    /// Every stream at the committed position, by number.
+    async fn streams(&self) -> Result<Vec<StreamLedger>, CatalogError>;
+
+    /// What the refs of one stream mean at the committed position, in order of ref.
+    async fn series_of(&self, stream: &StreamKey) -> Result<Vec<v1::Series>, CatalogError>;
+
+    /// Records set aside, by journal and number, at most `limit`.
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, CatalogError>;
+
+    /// Ranges of the journal that could not be folded, by journal and first number.
+    async fn journal_losses(&self) -> Result<Vec<JournalLoss>, CatalogError>;
+
+    /// Declares that records of `journal_id` through `through` will never be folded, so that a
+    /// fold that found them missing can go on behind them. For the operator's recovery only.
+    async fn give_up(&self, journal_id: [u8; 16], through: u64) -> Result<(), CatalogError>;
+
+    /// Files that queries read, in order of path.
+    async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError>;
+
+    /// Puts one merged file in the place of its inputs, only if all of them are still live.
+    async fn replace_files(
+        &self,
+        inputs: &[DataFile],
+        output: &DataFile,
+        now_ns: i64,
+    ) -> Result<(), CatalogError>;
+
+    /// Takes files out of sight for good and counts their rows as expired. Files that are no
+    /// longer live are left alone. Answers those that were taken.
+    async fn expire_files(
+        &self,
+        files: &[DataFile],
+        now_ns: i64,
+    ) -> Result<Vec<DataFile>, CatalogError>;
+
+    /// Paths of files that have been out of sight since before `before_ns`.
+    async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError>;
+
+    /// Forgets removed files whose objects are gone.
+    async fn forget_files(&self, paths: &[String]) -> Result<(), CatalogError>;
+
+    /// Objects whose writer lost its lease and had time enough to notice, in order of path.
+    async fn orphans(&self, lease_epoch: i64, now_ns: i64) -> Result<Vec<String>, CatalogError>;
+
+    /// Ends intents whose objects are known to be gone.
+    async fn forget_intents(&self, paths: &[String]) -> Result<(), CatalogError>;
+
+    /// Every path the catalog has a row for, live or not, intended or not.
+    async fn known_paths(&self) -> Result<BTreeSet<String>, CatalogError>;
+
+    /// What an audit compares, as of one moment: per tenant the rows its streams stored and
+    /// those that expired, and all live files.
+    async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError>;
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn close(&self) {
+        self.close().await;
+    }
+
+    async fn position(&self) -> Result<Option<Position>, CatalogError> {
+        self.position().await
+    }
+
+    async fn take_over(&self, journal_id: [u8; 16]) -> Result<Position, CatalogError> {
+        self.take_over(journal_id).await
+    }
+
+    async fn intend(
+        &self,
+        paths: &[String],
+        lease_epoch: i64,
+        expires_ns: i64,
+    ) -> Result<(), CatalogError> {
+        self.intend(paths, lease_epoch, expires_ns).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), CatalogError> {
+        self.commit(commit).await
+    }
+
+    async fn load(&self) -> Result<Loaded, CatalogError> {
+        self.load().await
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamLedger>, CatalogError> {
+        self.streams().await
+    }
+
+    async fn series_of(&self, stream: &StreamKey) -> Result<Vec<v1::Series>, CatalogError> {
+        self.series_of(stream).await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
+        self.dead_letters(limit).await
+    }
+
+    async fn journal_losses(&self) -> Result<Vec<JournalLoss>, CatalogError> {
+        self.journal_losses().await
+    }
+
+    async fn give_up(&self, journal_id: [u8; 16], through: u64) -> Result<(), CatalogError> {
+        self.give_up(journal_id, through).await
+    }
+
+    async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError> {
+        self.live_files().await
+    }
+
+    async fn replace_files(
+        &self,
+        inputs: &[DataFile],
+        output: &DataFile,
+        now_ns: i64,
+    ) -> Result<(), CatalogError> {
+        self.replace_files(inputs, output, now_ns).await
+    }
+
+    async fn expire_files(
+        &self,
+        files: &[DataFile],
+        now_ns: i64,
+    ) -> Result<Vec<DataFile>, CatalogError> {
+        self.expire_files(files, now_ns).await
+    }
+
+    async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError> {
+        self.removed_before(before_ns).await
+    }
+
+    async fn forget_files(&self, paths: &[String]) -> Result<(), CatalogError> {
+        self.forget_files(paths).await
+    }
+
+    async fn orphans(&self, lease_epoch: i64, now_ns: i64) -> Result<Vec<String>, CatalogError> {
+        self.orphans(lease_epoch, now_ns).await
+    }
+
+    async fn forget_intents(&self, paths: &[String]) -> Result<(), CatalogError> {
+        self.forget_intents(paths).await
+    }
+
+    async fn known_paths(&self) -> Result<BTreeSet<String>, CatalogError> {
+        self.known_paths().await
+    }
+
+    async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError> {
+        self.audit_data().await
+    }
+}
