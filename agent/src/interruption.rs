@@ -66,8 +66,16 @@ impl Marker {
     pub(crate) fn set(storage: Arc<dyn Storage>, data_dir: &Path) -> io::Result<(Self, bool)> {
         let path = data_dir.join(MARKER);
         let stood = storage.open(&path).is_ok();
-        storage.create(&path)?.sync_all()?;
-        storage.sync_dir(data_dir)?;
+        let set = storage.create(&path).and_then(|file| {
+            file.sync_all()?;
+            storage.sync_dir(data_dir)
+        });
+        match set {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(path = %path.display(), %error, "cannot set the marker: after a crash the next start will speak of a stop");
+            }
+            other => other?,
+        }
         Ok((Self { storage, path }, stood))
     }
 

@@ -200,8 +200,17 @@ impl Sender {
 
     async fn deliver(&mut self, stop: &mut Stop) {
         loop {
+            let mut news = self.spool.news();
             let Some(stream) = self.spool.next_stream() else {
-                return;
+                if self.spool.is_finished() {
+                    return;
+                }
+                // On a full disk no stream could be begun yet.
+                tokio::select! {
+                    biased;
+                    () = stop.over() => return,
+                    _ = news.changed() => continue,
+                }
             };
             let attempt = self.attempt(&stream, stop).await;
             self.spool.set_in_flight(None);

@@ -245,9 +245,26 @@ impl Spool {
             shared: Arc::new(shared),
         };
         let mut inner = spool.lock();
-        spool.begin_stream(&mut inner, BTreeMap::new())?;
+        if spool.live_or_begin(&mut inner)?.is_none() {
+            tracing::error!(dir = %spool.shared.dir.display(), "disk is full: a stream is begun when there is room");
+        }
         drop(inner);
         Ok(spool)
+    }
+
+    /// The stream being written, begun if there is none; `None` while the disk has no room for one.
+    fn live_or_begin(&self, inner: &mut Inner) -> Result<Option<Arc<Stream>>, SpoolError> {
+        if let Some(live) = inner.live() {
+            return Ok(Some(live));
+        }
+        match self.begin_stream(inner, BTreeMap::new()) {
+            Ok(live) => {
+                self.bump_news();
+                Ok(Some(live))
+            }
+            Err(error) if error.is_full() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes a batch. Waits while the journal is busy, and while the spool is full where the policy
@@ -300,7 +317,17 @@ impl Spool {
             inner.live()
         };
         self.bump_room();
-        let Some(live) = live else { return Ok(()) };
+        let Some(live) = live else {
+            let readings: u64 = self.lock().lost.values().sum();
+            if readings > 0 {
+                tracing::error!(
+                    readings,
+                    "the disk was full all along: these readings were dropped, and their count with them"
+                );
+            }
+            self.bump_news();
+            return Ok(());
+        };
         let sealed = live.seal().await;
         self.bump_news();
         sealed
@@ -334,16 +361,16 @@ impl Spool {
         if inner.finished {
             return Err(SpoolError::Closed);
         }
-        let need = draft.encoded.payload.len() as u64 + 256;
-        if need > self.shared.config.max_bytes / 2 {
+        let max_bytes = self.shared.config.max_bytes;
+        if draft.encoded.payload.len() as u64 + 256 > max_bytes / 2 {
             return Ok(Attempt::Never);
         }
-        if inner.bytes() + need > self.shared.config.max_bytes {
+        let Some(live) = self.live_or_begin(&mut inner)? else {
+            return Ok(Attempt::Full);
+        };
+        if inner.bytes() + live.room_for(draft, &inner.undelivered) > max_bytes {
             return Ok(Attempt::Full);
         }
-        let live = inner
-            .live()
-            .expect("a spool that is not finished has a live stream");
         let mut series_defined = inner.undelivered.clone();
         series_defined.extend_from_slice(&draft.series_defined);
         let boot_id = self.shared.clock.boot_id();

@@ -82,6 +82,6 @@ pub use error::{AppendError, OpenError, ReadError};
 pub use frame::MAX_BODY_BYTES;
 pub use inspect::{Finding, Inspector};
 pub use journal::Journal;
-pub use options::{Hole, Options, Progress, RESERVE_BYTES, Recovery, Stats};
+pub use options::{Hole, Options, Progress, READ_TRIES, RESERVE_BYTES, Recovery, Stats};
 pub use reader::{Item, Reader};
 pub use storage::{Disk, File, Memory, Storage};

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// How far [`crate::Journal::append_reserved`] may go beyond `max_bytes`.
 pub const RESERVE_BYTES: u64 = 1 << 20;
 
+/// How often a reader answers with the error before it gives up what the disk refuses to read, where
+/// [`Options::give_up_unreadable`] says so.
+pub const READ_TRIES: u32 = 5;
+
 /// How a journal is laid out and how eagerly it commits.
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -60,6 +60,13 @@ impl Place {
             None => Ok(Found::End),
         }
     }
+
+    fn resync(&mut self, floor: u64) -> io::Result<()> {
+        match &mut self.scanner {
+            Some(scanner) => scanner.resync(floor).map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Reader {
@@ -95,9 +102,13 @@ impl Reader {
                 }
                 continue;
             };
-            let found = place
-                .found()
-                .map_err(|source| self.failed(&place.segment, source))?;
+            let found = match place.found() {
+                Ok(found) => found,
+                Err(source) => {
+                    self.refused(place, source)?;
+                    continue;
+                }
+            };
             match found {
                 Found::Frame(frame) => {
                     self.place = Some(place);
@@ -119,14 +130,10 @@ impl Reader {
                         body: frame.body,
                     }));
                 }
-                Found::Bad => {
-                    if let Some(scanner) = &mut place.scanner {
-                        scanner
-                            .resync(self.next)
-                            .map_err(|source| self.failed(&place.segment, source))?;
-                    }
-                    self.place = Some(place);
-                }
+                Found::Bad => match place.resync(self.next) {
+                    Ok(()) => self.place = Some(place),
+                    Err(source) => self.refused(place, source)?,
+                },
                 Found::End => match self.leave_segment(place) {
                     Next::Continue => {}
                     Next::Hole(hole) => return Ok(Some(hole)),
@@ -154,7 +161,8 @@ impl Reader {
             match self.shared.storage.open(&path) {
                 Ok(file) => {
                     let at = (SEGMENT_HEADER as u64).min(segment.bytes);
-                    let scanner = Scanner::new(file, seed, at, segment.bytes);
+                    let mut scanner = Scanner::new(file, seed, at, segment.bytes);
+                    scanner.set_lenient(self.shared.is_given_up(segment.first));
                     self.place = Some(Place {
                         segment,
                         followed,
@@ -164,9 +172,34 @@ impl Reader {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_gone(&segment) => {
                 }
-                Err(source) => return Err(self.failed(&segment, source)),
+                Err(source) => {
+                    let place = Place {
+                        segment,
+                        followed,
+                        scanner: None,
+                    };
+                    if !self.shared.refused(place.segment.first, &source) {
+                        return Err(self.failed(&place.segment, source));
+                    }
+                    // Nothing of it is left to read: its numbers are a hole.
+                    self.place = Some(place);
+                    return Ok(true);
+                }
             }
         }
+    }
+
+    /// The disk refused: an error, or, when that was said often enough, the same place again and past
+    /// what cannot be read.
+    fn refused(&mut self, mut place: Place, source: io::Error) -> Result<(), ReadError> {
+        if !self.shared.refused(place.segment.first, &source) {
+            return Err(self.failed(&place.segment, source));
+        }
+        if let Some(scanner) = &mut place.scanner {
+            scanner.set_lenient(true);
+        }
+        self.place = Some(place);
+        Ok(())
     }
 
     /// At the end of what was durable: go on in the same segment, name what is missing at its end, or go to the next.

@@ -1,6 +1,6 @@
 //! What handles, writer and readers of one journal hold in common, and the releasing of segments.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use weir_fault::{Point, point};
 
 use crate::handover::Handover;
-use crate::options::{Options, Progress, Recovery, Stats};
+use crate::options::{Options, Progress, READ_TRIES, Recovery, Stats};
 use crate::segment::{self, Segment};
 use crate::storage::{Lock, Storage};
 
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     /// Held while files are removed, so that they go oldest first.
     removing: Mutex<()>,
     released_through: AtomicU64,
+    /// How often the disk refused to read a segment, by its first number.
+    refusals: Mutex<BTreeMap<u64, u32>>,
     lock: Mutex<Option<Lock>>,
 }
 
@@ -77,6 +79,7 @@ impl Shared {
             segments: Mutex::new(parts.segments),
             removing: Mutex::new(()),
             released_through: AtomicU64::new(0),
+            refusals: Mutex::default(),
             lock: Mutex::new(Some(parts.lock)),
         }
     }
@@ -147,8 +150,29 @@ impl Shared {
         point(Point::JournalReleased);
         // The file is out of the list for good: a failing sync must not keep its bytes on the account.
         self.handover.credit(oldest.bytes);
+        hold(&self.refusals).remove(&oldest.first);
         self.storage.sync_dir(&self.dir)?;
         Ok(Some((oldest.first, oldest.next - 1)))
+    }
+
+    /// Takes down that a segment could not be read. True once what cannot be read of it is given up.
+    pub(crate) fn refused(&self, first: u64, error: &io::Error) -> bool {
+        let mut refusals = hold(&self.refusals);
+        let times = refusals.entry(first).or_default();
+        *times = times.saturating_add(1);
+        let given_up = self.options.give_up_unreadable && *times >= READ_TRIES;
+        if given_up && *times == READ_TRIES {
+            let path = segment::path(&self.dir, first);
+            tracing::error!(path = %path.display(), %error, tries = READ_TRIES, "a segment cannot be read: what the disk refuses of it is given up");
+        }
+        given_up
+    }
+
+    /// Whether what cannot be read of a segment is given up.
+    pub(crate) fn is_given_up(&self, first: u64) -> bool {
+        let refusals = hold(&self.refusals);
+        let times = refusals.get(&first).copied().unwrap_or(0);
+        self.options.give_up_unreadable && times >= READ_TRIES
     }
 
     /// The highest number a caller has released.

@@ -41,6 +41,20 @@ pub enum SpoolError {
     Closed,
 }
 
+impl SpoolError {
+    /// Whether there was no room on the disk: that passes.
+    pub(crate) fn is_full(&self) -> bool {
+        let (SpoolError::Io { source, .. } | SpoolError::Open(OpenError::Io { source, .. })) = self
+        else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+}
+
 impl From<AppendError> for SpoolError {
     /// For an append that waits wherever waiting helps: what is left is final.
     fn from(error: AppendError) -> SpoolError {

@@ -10,6 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+use tokio::time::Instant;
 use weir_process::health::Stage;
 use weir_process::metrics::Registry;
 
@@ -17,6 +18,8 @@ use super::Spool;
 
 /// How often losses are looked at and the stage says that it is alive.
 const TICK: Duration = Duration::from_millis(250);
+/// How often the high-water mark of the live stream is noted: what a damaged end costs is exact up to then.
+const NOTE: Duration = Duration::from_secs(30);
 
 impl Spool {
     /// Adds the spool's metrics: `weir_agent_spool_*`, and the ledger as `weir_agent_ledger_*`.
@@ -28,12 +31,25 @@ impl Spool {
     pub(crate) async fn tend(&self, stage: Stage) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut noted = Instant::now();
         loop {
             ticks.tick().await;
             if let Err(error) = self.flush_lost(false) {
                 tracing::debug!(%error, "cannot write what was dropped yet");
             }
+            if noted.elapsed() >= NOTE {
+                noted = Instant::now();
+                self.note_progress();
+            }
             self.speak(&stage);
+        }
+    }
+
+    /// The live stream's high-water mark on disk: one small write and sync.
+    fn note_progress(&self) {
+        let live = self.lock().live();
+        if let Some(Err(error)) = live.map(|live| live.note_progress()) {
+            tracing::warn!(%error, "cannot note how far the spool is durable");
         }
     }
 
@@ -41,11 +57,12 @@ impl Spool {
         let inner = self.lock();
         let (bytes, max_bytes) = (inner.bytes(), self.shared.config.max_bytes);
         let progress = inner.live().map(|live| live.progress().borrow().clone());
+        let waits_for_disk = progress.is_none() && !inner.finished;
         drop(inner);
         let progress = progress.unwrap_or_default();
         if let Some(reason) = progress.poisoned {
             stage.dead(format!("spool accepts nothing more: {reason}"));
-        } else if progress.disk_full {
+        } else if progress.disk_full || waits_for_disk {
             stage.failing("disk is full: nothing can be spooled");
         } else if self.is_starved() {
             stage.failing(format!("spool is full: {bytes} of {max_bytes} bytes"));

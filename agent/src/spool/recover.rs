@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use weir_fault::{Point, point};
 use weir_journal::storage::Lock;
-use weir_journal::{Committer, Item, Journal, Options, Storage};
+use weir_journal::{Committer, Item, Journal, Options, READ_TRIES, ReadError, Reader, Storage};
 use weir_process::random;
 use weir_proto::{record, v1};
 
@@ -76,13 +76,19 @@ impl Spool {
         dictionary: BTreeMap<u32, v1::Series>,
     ) -> Result<Arc<Stream>, SpoolError> {
         let shared = &self.shared;
-        let (stream, writer) = create(
+        let name = (inner.next_order, draw_id()?);
+        let created = create(
             &shared.storage,
             &shared.dir,
-            (inner.next_order, draw_id()?),
+            name,
             &shared.config,
             dictionary,
-        )?;
+        );
+        let (stream, writer) = created.inspect_err(|_| {
+            // What stays behind is removed at the next start.
+            let dir = shared.dir.join(directory_name(name.0, &name.1));
+            let _ = remove_tree(shared.storage.as_ref(), &dir);
+        })?;
         inner.next_order += 1;
         match shared.writers {
             Writers::Threads => drop(
@@ -156,6 +162,10 @@ fn open_old(
     config: &SpoolConfig,
 ) -> Result<Option<Stream>, SpoolError> {
     let dir = spool.join(directory_name(order, &id));
+    if never_began(storage.as_ref(), &dir, id)? {
+        retire_directory(storage.as_ref(), spool, &dir)?;
+        return Ok(None);
+    }
     let (journal, writer) = Journal::open(Arc::clone(storage), &dir, options(config, id))?;
     let id = journal.id();
     let path = dir.join(STATE);
@@ -189,6 +199,19 @@ fn open_old(
     })))
 }
 
+/// Whether an opening ended, for want of room or of power, before it had anything to keep.
+fn never_began(storage: &dyn Storage, dir: &Path, id: [u8; 16]) -> Result<bool, SpoolError> {
+    let names = storage.list(dir).map_err(fault("list", dir))?;
+    if names.iter().any(|name| name.ends_with(".seg")) {
+        return Ok(false);
+    }
+    match StateFile::look(storage, &dir.join(STATE), id) {
+        Ok(state) => Ok(state.is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(fault("read the state of", dir)(error)),
+    }
+}
+
 fn report(journal: &Journal, dir: &Path, durable: (u64, u64), state: &State) {
     let recovery = journal.recovery();
     let account = &state.account;
@@ -199,6 +222,14 @@ fn report(journal: &Journal, dir: &Path, durable: (u64, u64), state: &State) {
         readings = durable.1.saturating_sub(account.readings_through),
         "found an earlier stream"
     );
+    let settled = account.peak().0.max(state.dropped_through);
+    if !state.given_up && recovery.oldest > settled + 1 {
+        tracing::error!(dir = %dir.display(), from = settled + 1, through = recovery.oldest - 1, "the head of the spool is missing, and this agent did not remove it: these batches are lost");
+    }
+    let last = recovery.next - 1;
+    if !state.given_up && durable.0 > last.max(settled) {
+        tracing::error!(dir = %dir.display(), from = last.max(settled) + 1, through = durable.0, "the end of the spool is missing: these batches were committed and are lost");
+    }
     for hole in &recovery.holes {
         tracing::error!(dir = %dir.display(), from = hole.from, through = hole.through, "spool is damaged: these batches are lost");
     }
@@ -221,7 +252,7 @@ struct Survey {
 fn survey(journal: &Journal) -> Result<Survey, SpoolError> {
     let mut survey = Survey::default();
     let mut reader = journal.reader(journal.oldest());
-    while let Some(item) = reader.next()? {
+    while let Some(item) = insist(&mut reader)? {
         let (number, body) = match item {
             Item::Record { number, body, .. } => (number, body),
             Item::Preamble { body } => (0, body),
@@ -241,6 +272,17 @@ fn survey(journal: &Journal) -> Result<Survey, SpoolError> {
         }
     }
     Ok(survey)
+}
+
+/// The next item, asked for as often as it takes the journal to give up what the disk refuses.
+fn insist(reader: &mut Reader) -> Result<Option<Item>, ReadError> {
+    let mut tries = 1;
+    loop {
+        match reader.next() {
+            Err(_) if tries < READ_TRIES => tries += 1,
+            other => return other,
+        }
+    }
 }
 
 impl Survey {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use prost::Message;
 use tokio::sync::watch;
 use weir_journal::{AppendError, Committer, Journal, Progress, Reader};
 use weir_proto::{record, v1};
@@ -17,6 +18,9 @@ use weir_proto::{record, v1};
 use super::state::{State, StateFile};
 use super::{Draft, RECORD_KIND, SpoolError};
 use crate::ledger::{Account, Books, Dropped, Piece, Settled, StreamView};
+
+/// Most a record adds to its payload: frame, header, field tags; and the frames around a preamble.
+const RECORD_BYTES: u64 = 384;
 
 /// See the module.
 pub(crate) struct Stream {
@@ -40,6 +44,8 @@ pub(super) struct Ledger {
     durable_readings: u64,
     appended_readings: u64,
     pub(super) dictionary: BTreeMap<u32, v1::Series>,
+    /// What every new segment begins with.
+    preamble_bytes: u64,
     /// Bytes acknowledged since segments were last released.
     releasable_bytes: u64,
     /// `acked_through` and the first reading's time beyond it, once looked up.
@@ -76,6 +82,7 @@ impl Stream {
                 durable_through,
                 durable_readings,
                 appended_readings: durable_readings,
+                preamble_bytes: preamble(&parts.dictionary).len() as u64,
                 dictionary: parts.dictionary,
                 releasable_bytes: 0,
                 oldest_unacked: None,
@@ -103,6 +110,15 @@ impl Stream {
         let payload = draft.encoded.payload.clone();
         let body = record::encode_batch(header, series_defined, payload);
         self.append(&mut ledger, &body, readings)
+    }
+
+    /// Bytes the spool may grow by when this batch is appended: the batch, what it defines, and the head
+    /// of the segment that may begin with it, which repeats every definition of the stream.
+    pub(crate) fn room_for(&self, draft: &Draft, undelivered: &[v1::Series]) -> u64 {
+        let series = undelivered.iter().chain(&draft.series_defined);
+        let defined: u64 = series.map(|one| one.encoded_len() as u64 + 8).sum();
+        let payload = draft.encoded.payload.len() as u64;
+        payload + RECORD_BYTES + 2 * defined + self.lock().preamble_bytes
     }
 
     /// Appends a Skip with a sequence of its own: readings that never made it into a batch.
@@ -173,6 +189,17 @@ impl Stream {
             .map_err(|source| self.io("release segments of", source))?;
         ledger.releasable_bytes = 0;
         Ok(true)
+    }
+
+    /// Notes, now and then, how far the stream is durable: what is missing behind that at the next start
+    /// was lost, and is counted.
+    pub(crate) fn note_progress(&self) -> Result<(), SpoolError> {
+        let mut ledger = self.lock();
+        self.refresh(&mut ledger);
+        if ledger.durable_through == ledger.state.known_through {
+            return Ok(());
+        }
+        self.checkpoint_locked(&mut ledger)
     }
 
     /// Makes the books durable: what was acknowledged, and the count at the end of the stream.
@@ -374,7 +401,9 @@ impl Ledger {
                 .or_insert_with(|| one.clone());
         }
         if self.dictionary.len() > before {
-            journal.set_preamble(Some(preamble(&self.dictionary)));
+            let preamble = preamble(&self.dictionary);
+            self.preamble_bytes = preamble.len() as u64;
+            journal.set_preamble(Some(preamble));
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::ledger::{Fate, Piece};
 
 pub(crate) mod fork;
 mod inspect;
+mod trouble;
 
 const START_NS: i64 = 1_800_000_000_000_000_000;
 

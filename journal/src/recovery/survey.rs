@@ -34,7 +34,8 @@ pub(super) struct Survey {
     /// Offsets of what follows the last frame, without the zeros at its end.
     pub(super) tail: Range<u64>,
     holes: Vec<Hole>,
-    lenient: bool,
+    /// What the disk refuses to read is damage like any other.
+    pub(super) lenient: bool,
 }
 
 impl Survey {

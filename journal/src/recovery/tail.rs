@@ -92,6 +92,7 @@ fn copy_frames(survey: &Survey, header: &SegmentHeader, draft: &Draft) -> io::Re
     let mut buffer = Vec::new();
     for run in &survey.runs {
         let mut scanner = Scanner::new(Arc::clone(&survey.file), old, run.start, run.end);
+        scanner.set_lenient(survey.lenient);
         while let Found::Frame(frame) = scanner.next()? {
             let start = buffer.len();
             buffer.resize(start + FRAME_HEADER, 0);

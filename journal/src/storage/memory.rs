@@ -66,6 +66,11 @@ impl Memory {
         hold(&self.disk).capacity = bytes;
     }
 
+    /// From now on a file cannot be read where these bytes are asked for; an empty range makes it whole again.
+    pub fn set_unreadable(&self, path: &Path, bytes: std::ops::Range<u64>) {
+        hold(&self.disk).unreadable = Some((path.to_owned(), bytes));
+    }
+
     /// What is to go wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         hold(&self.disk).faults = faults;
@@ -222,6 +227,7 @@ impl File for Handle {
         let state = self.alive()?;
         let bytes = &state.inodes[&self.inode].bytes;
         let start = (offset as usize).min(bytes.len());
+        state.may_read(self.inode, offset..offset + buffer.len() as u64)?;
         let count = buffer.len().min(bytes.len() - start);
         buffer[..count].copy_from_slice(&bytes[start..start + count]);
         Ok(count)

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::spool::tests::draft;
+use crate::spool::tests::{draft, open_on};
+use weir_journal::{Memory, Storage};
 
 /// The segments of the only stream in the spool, oldest first.
 fn segments(data_dir: &Path) -> Vec<PathBuf> {
@@ -57,6 +58,39 @@ async fn a_damaged_middle_becomes_a_skip_of_exactly_its_readings() {
     })
     .await;
     assert_eq!(spool.ledger().totals.dropped["damaged"], lost);
+    check(&sink, &spool);
+    running.stop().await;
+}
+
+/// A page of the spool the disk refuses: five tries, then exactly its readings are lost and the rest
+/// arrives. Seen red with the journal told to keep asking (`give_up_unreadable: false`).
+#[tokio::test]
+async fn a_disk_that_refuses_to_read_does_not_hold_up_the_rest() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let config = tight(Path::new("/data"), Overflow::Block);
+    let spool = open_on(Arc::clone(&storage), config.clone()).await;
+    spool.append(first_draft(10)).await.unwrap();
+    for n in 2..=60 {
+        spool.append(draft(n, 10)).await.unwrap();
+    }
+    spool.finish().await.unwrap();
+    let stream = spool.ledger().streams[0].stream_id;
+    drop(spool);
+    let spool = open_on(storage, config).await;
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg");
+    let mut segments: Vec<PathBuf> = memory.paths().into_iter().filter(is_segment).collect();
+    segments.sort();
+    memory.set_unreadable(&segments[0], 2000..2001);
+    let sink = Sink::start().await;
+    let running = start(&spool, sender_config(sink.url()));
+    until("the stream is delivered", || sink.kept(stream).closed).await;
+    let kept = sink.kept(stream);
+    let lost = kept.dropped(v1::DropReason::Damaged);
+    let second = segments[1].file_stem().unwrap().to_str().unwrap();
+    let in_first = second.parse::<u64>().unwrap() - 1;
+    assert_eq!(lost, 10 * in_first, "the segment is one page");
+    assert_eq!(kept.stored_readings() + lost, 600);
     check(&sink, &spool);
     running.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub(super) struct State {
     pub(super) life: u64,
     pub(super) capacity: Option<u64>,
     pub(super) faults: Faults,
+    /// A file that cannot be read, and where.
+    pub(super) unreadable: Option<(PathBuf, Range<u64>)>,
     pub(super) syncs: u64,
     pub(super) operations: u64,
 }
@@ -53,6 +56,19 @@ impl State {
         }
         let used: BTreeSet<u64> = self.names.values().copied().collect();
         self.inodes.retain(|inode, _| used.contains(inode));
+    }
+
+    /// The disk's answer to a read of these bytes.
+    pub(super) fn may_read(&self, inode: u64, asked: Range<u64>) -> io::Result<()> {
+        match &self.unreadable {
+            Some((path, bad)) if self.names.get(path) == Some(&inode) => {
+                if asked.start < bad.end && bad.start < asked.end {
+                    return Err(io::Error::other("input/output error"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Counts an operation that changes the disk.

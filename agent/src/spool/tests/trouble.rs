@@ -1,0 +1,143 @@
+//! A spool in trouble: a full disk, a cut end, a dictionary as large as the batches. Expected counts
+//! come from what was offered.
+
+use super::inspect::{first_of, leave_behind, segments, sum};
+use super::*;
+
+/// An agent that starts where there is no room counts what it cannot keep and begins when there is.
+/// Seen red with a stream demanded at open.
+#[tokio::test]
+async fn starts_on_a_full_disk_and_recovers_by_itself() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let config = SpoolConfig {
+        overflow: Overflow::DropNewest,
+        ..config(Path::new("/data"))
+    };
+    let spool = open_on(Arc::clone(&storage), config.clone()).await;
+    spool.append(first_draft(10)).await.unwrap();
+    spool.finish().await.unwrap();
+    drop(spool);
+    memory.set_capacity(Some(0));
+    let spool = open_on(Arc::clone(&storage), config).await;
+    assert_eq!(spool.live_stream_id(), None);
+    assert_eq!(
+        spool.ledger().totals.spooled,
+        10,
+        "the earlier stream is there"
+    );
+    for n in 2..=4 {
+        let appended = spool.append(draft(n, 7)).await.unwrap();
+        assert_eq!(appended, Appended::Dropped);
+    }
+    let files = memory.paths().len();
+    memory.set_capacity(None);
+    let appended = spool.append(draft(5, 7)).await.unwrap();
+    assert_eq!(appended, Appended::Stored { sequence: 1 });
+    spool.finish().await.unwrap();
+    assert!(memory.paths().len() > files);
+    let totals = spool.ledger().totals;
+    assert_eq!(totals.produced, 10 + 3 * 7 + 7);
+    let live = streams(&spool).pop().unwrap();
+    let skip = (2, 7, 21, Some(v1::DropReason::SpoolNewest));
+    assert_eq!(records(&live), [(1, 0, 7, None), skip]);
+}
+
+#[tokio::test]
+async fn a_full_disk_blocks_or_drops_and_recovers_by_itself() {
+    for overflow in [Overflow::Block, Overflow::DropOldest] {
+        let memory = Memory::new();
+        let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+        let config = SpoolConfig {
+            overflow,
+            ..config(Path::new("/data"))
+        };
+        memory.set_capacity(Some(0));
+        let spool = open_on(storage, config).await;
+        let waiting = tokio::spawn({
+            let spool = spool.clone();
+            async move { spool.append(first_draft(10)).await }
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !spool.is_starved() {
+            assert!(Instant::now() < deadline, "it waits for room");
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished());
+        memory.set_capacity(None);
+        let appended = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        let appended = appended.expect("goes on").unwrap().unwrap();
+        assert_eq!(appended, Appended::Stored { sequence: 1 });
+        committed(&spool).await;
+        assert_eq!(spool.ledger().totals.produced, 10);
+    }
+}
+
+/// The journal alone would take a cut end for a write that was torn. Seen red with the high-water
+/// mark noted nowhere.
+#[tokio::test]
+async fn a_cut_end_of_committed_batches_is_counted_as_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(tight(dir.path(), Overflow::Block)).await;
+    spool.append(first_draft(1)).await.unwrap();
+    for n in 2..=60 {
+        spool.append(draft(n, n as usize)).await.unwrap();
+    }
+    committed(&spool).await;
+    oldest(&spool).note_progress().unwrap();
+    drop(spool);
+    let last = segments(dir.path()).pop().unwrap();
+    let first_lost = first_of(&last) + 1;
+    assert!(first_lost <= 60);
+    let bytes = std::fs::read(&last).unwrap();
+    let frames: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|at| bytes[*at..*at + 4] == [0xF7, b'W', b'E', b'R'])
+        .collect();
+    // A preamble, the first record, and what is cut off.
+    std::fs::write(&last, &bytes[..frames[2] + 10]).unwrap();
+
+    let spool = open(tight(dir.path(), Overflow::Block)).await;
+    let old = oldest(&spool);
+    assert_eq!(old.durable(), (60, sum(1, 60)));
+    assert_eq!(old.reason_of_hole(first_lost), v1::DropReason::Damaged);
+    let known: u64 = records(&old).iter().map(|record| record.2).sum();
+    assert_eq!(known, sum(1, first_lost - 1));
+}
+
+#[tokio::test]
+async fn a_deleted_head_is_damage_and_not_a_drop() {
+    let dir = tempfile::tempdir().unwrap();
+    leave_behind(&tight(dir.path(), Overflow::Block), 60).await;
+    let segments = segments(dir.path());
+    std::fs::remove_file(&segments[0]).unwrap();
+    let spool = open(tight(dir.path(), Overflow::Block)).await;
+    let old = oldest(&spool);
+    assert_eq!(old.oldest_sequence(), first_of(&segments[1]));
+    assert_eq!(old.reason_of_hole(1), v1::DropReason::Damaged);
+    assert_eq!(old.durable(), (60, sum(1, 60)));
+}
+
+/// Definitions are repeated at the head of every segment. Seen red with only the payload counted.
+#[tokio::test]
+async fn a_large_dictionary_does_not_break_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(tight(dir.path(), Overflow::DropNewest)).await;
+    let mut dropped = 0;
+    for n in 1..=60_u32 {
+        let one = v1::Series {
+            metric: "m".repeat(250),
+            ..series(n)
+        };
+        let draft = Draft {
+            series_defined: vec![one],
+            ..draft(n.into(), 100)
+        };
+        if spool.append(draft).await.unwrap() == Appended::Dropped {
+            dropped += 1;
+        }
+        committed(&spool).await;
+        let view = spool.ledger();
+        assert!(view.spool_bytes <= view.spool_max_bytes, "{view:?}");
+    }
+    assert!(dropped > 0);
+}
