@@ -2,6 +2,8 @@
 //! keeps its own record, and a sink that misbehaves on request. In the order in which a test
 //! meets them.
 
+pub mod chance;
+pub mod counting;
 pub mod faulty;
 pub mod http;
 pub mod programs;

@@ -488,6 +488,11 @@ impl Agent {
         }
     }
 
+    /// Another value of a setting, from the next life on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
     /// How the process ended, if it has.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.process.child.try_wait().expect("a child can be asked")

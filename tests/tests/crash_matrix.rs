@@ -30,6 +30,7 @@ mod sink;
 
 use std::sync::Arc;
 
+use weir_tests::counting::audited;
 use weir_tests::world::Sink;
 
 use cases::{AGENT, REFUSED, SINK, all_of};
@@ -67,7 +68,7 @@ async fn agent_killed_anywhere_delivers_each_committed_reading_once() {
         async move { agent::run(&case, &sink).await }
     })
     .await;
-    sink::audited(&sink).expect("files and ledger agree");
+    audited(&sink).expect("files and ledger agree");
 }
 
 /// The points around a refusal: what was refused is in the dead-letter store, the rest is stored.

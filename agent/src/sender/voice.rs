@@ -1,5 +1,6 @@
 //! What the log says of a link that fails: loud where an operator must act, quiet where time heals,
-//! and never a flood.
+//! and never a flood. A sink that restarts is away for a moment, which is no warning; one that stays
+//! away is.
 
 use std::time::Duration;
 
@@ -10,10 +11,16 @@ use super::failure::{Failure, Kind};
 /// A line about a link that stays down, at most this often.
 const REPEAT_EVERY: Duration = Duration::from_secs(60);
 
+/// A link that has been down for longer deserves a warning.
+const QUIET: Duration = Duration::from_secs(15);
+
 /// See the module.
 pub(crate) struct Voice {
     throttle: Throttle,
     last: &'static str,
+    /// The first failure since the last Welcome, on the monotonic clock.
+    since_ns: Option<u64>,
+    warned: bool,
 }
 
 impl Voice {
@@ -21,17 +28,23 @@ impl Voice {
         Voice {
             throttle: Throttle::new(REPEAT_EVERY),
             last: "",
+            since_ns: None,
+            warned: false,
         }
     }
 
     /// The next failure is news again.
     pub(crate) fn welcomed(&mut self) {
         self.last = "";
+        self.since_ns = None;
+        self.warned = false;
     }
 
     /// Says what failed, unless it was just said.
     pub(crate) fn tell(&mut self, sink: &str, failure: &Failure, monotonic_ns: u64) {
-        let fresh = self.last != failure.label();
+        let since_ns = *self.since_ns.get_or_insert(monotonic_ns);
+        let down = Duration::from_nanos(monotonic_ns.saturating_sub(since_ns));
+        let fresh = self.last != failure.label() || (down >= QUIET && !self.warned);
         self.last = failure.label();
         let permit = self.throttle.permit(monotonic_ns);
         if !fresh && permit.is_none() {
@@ -49,7 +62,39 @@ impl Voice {
             _ if failure.kind() == Kind::Operator => {
                 tracing::error!(sink, error = %failure, "delivery failed, trying again slowly");
             }
-            _ => tracing::warn!(sink, error = %failure, "delivery failed, trying again"),
+            _ if down < QUIET => {
+                tracing::info!(sink, error = %failure, "delivery failed, trying again");
+            }
+            _ => {
+                self.warned = true;
+                tracing::warn!(
+                    sink, error = %failure, seconds = down.as_secs(),
+                    "no delivery, still trying: readings wait in the spool"
+                );
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Red when a sink that restarts is a warning, or when one that stays away is none.
+    #[test]
+    fn sink_that_stays_away_is_a_warning_and_one_that_restarts_is_none() {
+        let mut voice = Voice::new();
+        let away = Failure::Unreachable("connection refused".to_owned());
+        for second in [1, 5, 14] {
+            voice.tell("sink", &away, second * SECOND);
+            assert!(!voice.warned, "after {second} s");
+        }
+        voice.tell("sink", &away, 16 * SECOND);
+        assert!(voice.warned);
+        voice.welcomed();
+        voice.tell("sink", &away, 20 * SECOND);
+        assert!(!voice.warned, "another outage has just begun");
     }
 }

@@ -2,23 +2,23 @@
 //! reading has a name: what a life committed must be stored, once, without a gap before its end.
 
 use std::process::ExitStatus;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use weir_fault::Mutant;
+use weir_tests::counting::{COUNTING, Life, check_lives, committed, folded, readings};
 use weir_tests::proxy::Proxy;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Faults, Sink};
 
 use crate::cases::{BACKLOG, Case};
-use crate::sink::{folded, killed, readings};
+use crate::sink::killed;
 
 /// No condition is waited for longer.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at the agent.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// `batch.max_age` and `spool.commit_interval` below, and what a busy machine adds.
-const LOSS_BOUND: Duration = Duration::from_millis(30 + 20 + 2000);
+pub(crate) const LOSS_BOUND: Duration = Duration::from_millis(30 + 20 + 2000);
 
 /// How the agent counts, and how quickly.
 pub(crate) fn settings(fills_segments: bool) -> Vec<(&'static str, &'static str)> {
@@ -27,10 +27,7 @@ pub(crate) fn settings(fills_segments: bool) -> Vec<(&'static str, &'static str)
     } else {
         ("5ms", "2")
     };
-    vec![
-        ("SENSORS", "simulated"),
-        ("SIMULATED_MODE", "counter"),
-        ("SIMULATED_METRICS", "1"),
+    let quick = [
         ("SAMPLE_INTERVAL", interval),
         ("BATCH_MAX_READINGS", readings),
         ("BATCH_MAX_AGE", "30ms"),
@@ -38,48 +35,8 @@ pub(crate) fn settings(fills_segments: bool) -> Vec<(&'static str, &'static str)
         ("SPOOL_SEGMENT_BYTES", "64KiB"),
         ("RETRY_MIN_DELAY", "20ms"),
         ("RETRY_MAX_DELAY", "200ms"),
-    ]
-}
-
-/// One run of the agent, by the wall clock, and what it said it had committed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Life {
-    began_ns: i64,
-    ended_ns: i64,
-    committed: u64,
-}
-
-impl Life {
-    pub(crate) fn begin() -> Self {
-        Self {
-            began_ns: wall_ns(),
-            ended_ns: i64::MAX,
-            committed: 0,
-        }
-    }
-
-    /// The process is gone.
-    pub(crate) fn end(&mut self) {
-        self.ended_ns = wall_ns();
-    }
-
-    /// Takes in what the agent says of itself.
-    pub(crate) fn hear(&mut self, status: &Value) {
-        self.committed = self.committed.max(committed(status));
-    }
-}
-
-/// Readings of the stream that is being written.
-fn committed(status: &Value) -> u64 {
-    let streams = status["streams"].as_array().into_iter().flatten();
-    let live = streams.filter(|stream| stream["live"] == true);
-    live.filter_map(|stream| stream["produced"].as_u64()).sum()
-}
-
-fn wall_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let nanos = since.expect("a clock behind 1970").as_nanos();
-    i64::try_from(nanos).expect("a clock before 2262")
+    ];
+    COUNTING.into_iter().chain(quick).collect()
 }
 
 /// Runs one case; what is wrong, if anything is.
@@ -171,7 +128,7 @@ pub(crate) async fn until_killed(
         if let Some(status) = agent.try_status().await {
             life.hear(&status);
         }
-        if life.committed >= backlog
+        if life.committed() >= backlog
             && let Some(open) = open.take()
         {
             open();
@@ -206,46 +163,11 @@ pub(crate) async fn end_well(agent: &mut Agent, life: &mut Life) -> Result<(), S
 async fn check(sink: &Sink, agent: &str, lives: &[Life]) -> Result<(), String> {
     folded(sink, agent).await;
     let stored = readings(sink, agent).await;
-    check_lives(&stored, lives)?;
+    check_lives(&stored, lives, LOSS_BOUND)?;
     let sums = sink.closed_ledger(agent).await;
     let count = stored.len() as u64;
     if (sums.produced, sums.stored, sums.spooled, sums.dropped) != (count, count, 0, 0) {
         return Err(format!("{count} rows are stored, the ledger says {sums:?}"));
-    }
-    Ok(())
-}
-
-/// What is known of each life against what is known of each reading, in the order of time.
-pub(crate) fn check_lives(stored: &[(i64, u64)], lives: &[Life]) -> Result<(), String> {
-    let mut counted = 0;
-    for (number, life) in lives.iter().enumerate() {
-        let inside = |(time, _): &&(i64, u64)| (life.began_ns..=life.ended_ns).contains(time);
-        let own: Vec<(i64, u64)> = stored.iter().filter(inside).copied().collect();
-        counted += own.len();
-        for (at, (_, value)) in own.iter().enumerate() {
-            if *value != at as u64 + 1 {
-                let around = &own[at.saturating_sub(2)..own.len().min(at + 3)];
-                return Err(format!(
-                    "life {number}: reading {} is missing or doubled, around it is {around:?}",
-                    at + 1
-                ));
-            }
-        }
-        if (own.len() as u64) < life.committed {
-            return Err(format!(
-                "life {number} had committed {} readings, {} are stored",
-                life.committed,
-                own.len()
-            ));
-        }
-        let last = own.last().map_or(life.began_ns, |(time, _)| *time);
-        let lost = Duration::from_nanos((life.ended_ns - last).unsigned_abs());
-        if lost > LOSS_BOUND {
-            return Err(format!("life {number} lost its last {lost:?}"));
-        }
-    }
-    if counted < stored.len() {
-        return Err(format!("{} readings of no life", stored.len() - counted));
     }
     Ok(())
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use weir_proto::batch::{self, Values};
 use weir_proto::record;
 use weir_proto::v1::record::Record as Kind;
+use weir_tests::counting::{Life, check_lives};
 use weir_tests::faulty::{FaultySink, Plan};
 use weir_tests::proxy::Proxy;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Faults};
 
-use crate::agent::{Life, check_lives, end_well, settings, until_killed};
+use crate::agent::{LOSS_BOUND, end_well, settings, until_killed};
 use crate::cases::Case;
 use crate::sink::killed;
 
@@ -74,7 +75,7 @@ pub(crate) async fn run(case: &Case) -> Result<(), String> {
     }
     kept.extend(letters);
     kept.sort_unstable();
-    check_lives(&kept, &lives)
+    check_lives(&kept, &lives, LOSS_BOUND)
 }
 
 /// (observed ns, value) of every reading in the dead-letter store.

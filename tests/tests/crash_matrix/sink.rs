@@ -2,10 +2,9 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::time::Duration;
 
+use weir_tests::counting::{audited, folded, readings};
 use weir_tests::proxy::Proxy;
-use weir_tests::wait::until;
 use weir_tests::world::{Faults, Sink};
 
 use crate::cases::Case;
@@ -23,8 +22,6 @@ pub(crate) const SETTINGS: &[(&str, &str)] = &[
 
 /// Batches acknowledged before the first kill.
 const BEFORE: u64 = 5;
-/// No condition is waited for longer.
-const LIMIT: Duration = Duration::from_secs(60);
 
 const AGENT: &str = "feeder";
 
@@ -96,31 +93,6 @@ async fn check(sink: &Sink, record: &Record) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits until everything an agent delivered is folded.
-pub(crate) async fn folded(sink: &Sink, agent: &str) {
-    until(&format!("the fold of {agent}"), LIMIT, || async {
-        let ledger = sink.ledger().await;
-        let mut of_agent = ledger.iter().filter(|stream| stream["agent"] == agent);
-        of_agent
-            .all(|stream| stream["pending_fold"] == 0)
-            .then_some(())
-    })
-    .await;
-}
-
-/// (observed ns, value) of all that is stored of an agent, in the order of time.
-pub(crate) async fn readings(sink: &Sink, agent: &str) -> Vec<(i64, u64)> {
-    let query = format!(
-        "select cast(time as bigint), value from samples where agent = '{agent}' order by 1, 2"
-    );
-    let rows = sink.sql(&query).await;
-    let row = |row: &Vec<serde_json::Value>| {
-        let time = row[0].as_i64().expect("a time in nanoseconds");
-        (time, row[1].as_f64().expect("a number") as u64)
-    };
-    rows.iter().map(row).collect()
-}
-
 /// What is missing, doubled or invented; both in the order of time.
 pub(crate) fn differences(expected: &[(i64, u64)], stored: &[(i64, u64)]) -> Result<(), String> {
     if expected == stored {
@@ -136,18 +108,5 @@ pub(crate) fn differences(expected: &[(i64, u64)], stored: &[(i64, u64)]) -> Res
         "{} readings were sent and {} are stored: missing {missing:?}, stored twice {doubled:?}, never sent {invented:?}",
         wanted.len(),
         found.len()
-    ))
-}
-
-/// The rows in the files are those of the ledger.
-pub(crate) fn audited(sink: &Sink) -> Result<(), String> {
-    let audit = sink.audit();
-    if audit.status.success() {
-        return Ok(());
-    }
-    Err(format!(
-        "the audit failed: {}{}",
-        String::from_utf8_lossy(&audit.stdout),
-        String::from_utf8_lossy(&audit.stderr)
     ))
 }
