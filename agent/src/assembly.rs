@@ -31,7 +31,7 @@ use crate::metrics::{QueueCollector, SamplingMetrics};
 use crate::queue::Queue;
 use crate::sampler::{Sampler, SharedState, Surroundings};
 use crate::sender::connect::Dial;
-use crate::sender::{BadUrl, LinkState, Sender};
+use crate::sender::{BadUrl, Drain, LinkState, Sender};
 use crate::spool::{Ground, Spool, SpoolError, Writers};
 
 /// Sensors with a longer interval are read at once when the agent starts.
@@ -73,6 +73,8 @@ pub struct Agent {
     pub(crate) registry: Registry,
     pub(crate) queue: Queue<Parcel>,
     pub(crate) link: watch::Receiver<LinkState>,
+    /// How the backlog drains.
+    pub(crate) drain: watch::Receiver<Drain>,
     pub(crate) states: Vec<SharedState>,
     spool: Spool,
     shutdown: Shutdown,
@@ -154,6 +156,7 @@ impl Agent {
         registry.collect(QueueCollector::new(queue.clone()));
         let metrics = SamplingMetrics::new(&registry, sender.missed_ticks());
         let link = sender.link_state();
+        let drain = sender.drain();
         announce(&config);
         count_missed(&config, &metrics, interruption);
 
@@ -176,6 +179,7 @@ impl Agent {
             registry,
             queue,
             link,
+            drain,
             states,
             spool,
             shutdown,

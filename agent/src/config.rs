@@ -21,7 +21,7 @@ use weir_process::logging::Logging;
 use crate::buffer;
 use crate::queue::{self, Weight};
 use crate::sampler::SensorConfig;
-use crate::sender::SenderConfig;
+use crate::sender::{Order, SenderConfig};
 use crate::sensors::{Given, Kind};
 use crate::spool::{self, SpoolConfig};
 pub(crate) use keys::TABLE;
@@ -297,7 +297,19 @@ fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> 
         retry_min: reader.duration_within("retry.min_delay", millis(10)..=MAX_WAIT),
         retry_max: reader.duration_within("retry.max_delay", millis(10)..=MAX_WAIT),
         drain: drain(grace),
+        order: match reader.choice("delivery.order") {
+            "oldest_first" => Order::OldestFirst,
+            _ => Order::NewestFirst,
+        },
+        backlog_share: reader.rate("delivery.backlog_share"),
+        backlog_age: reader.duration_within("delivery.backlog_age", millis(100)..=MAX_WAIT),
     };
+    if !(config.backlog_share > 0.0 && config.backlog_share < 1.0) {
+        reader.fault(
+            "delivery.backlog_share",
+            "is not between 0 and 1: write 0.5 for half, or delivery.order=oldest_first for all",
+        );
+    }
     if config.retry_min > config.retry_max {
         reader.fault(
             "retry.min_delay",

@@ -44,6 +44,7 @@ fn sources(config: Config, agent: &Agent) -> Sources {
         queue: agent.queue.clone(),
         spool: agent.spool().clone(),
         link: agent.link(),
+        drain: agent.drain.clone(),
     }
 }
 

@@ -22,7 +22,7 @@
 //! A record of kind 1 is an encoded `weir.v1.Record` holding a `Batch` or a `Skip`. The preamble of
 //! each segment is an encoded `Record` holding `Definitions`: every series the segment may use.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +42,7 @@ mod look;
 mod metrics;
 mod overflow;
 mod recover;
+mod renew;
 mod retire;
 mod state;
 mod stream;
@@ -166,8 +167,8 @@ pub(crate) struct Inner {
     pub(crate) lost_since: Option<tokio::time::Instant>,
     /// Definitions that left with a dropped batch; the next batch carries them.
     pub(crate) undelivered: Vec<v1::Series>,
-    /// The stream with records on the wire over a live connection.
-    pub(crate) in_flight: Option<[u8; 16]>,
+    /// The streams with records on the wire over a live connection.
+    pub(crate) in_flight: BTreeSet<[u8; 16]>,
     pub(crate) finished: bool,
     /// The books of streams delivered completely by this process.
     pub(crate) retired: ledger::Totals,
@@ -230,7 +231,7 @@ impl Spool {
                 lost: BTreeMap::new(),
                 lost_since: None,
                 undelivered: Vec::new(),
-                in_flight: None,
+                in_flight: BTreeSet::new(),
                 finished: false,
                 retired: ledger::Totals::default(),
             }),
@@ -311,13 +312,15 @@ impl Spool {
     /// The last commit failed.
     pub async fn finish(&self) -> Result<(), SpoolError> {
         self.flush_lost(true)?;
-        let live = {
+        let (begun, open) = {
             let mut inner = self.lock();
             inner.finished = true;
-            inner.live()
+            let streams = inner.streams.iter();
+            let open = streams.filter(|stream| stream.is_open()).cloned();
+            (inner.live().is_some(), open.collect::<Vec<_>>())
         };
         self.bump_room();
-        let Some(live) = live else {
+        if !begun {
             let readings: u64 = self.lock().lost.values().sum();
             if readings > 0 {
                 tracing::error!(
@@ -325,10 +328,11 @@ impl Spool {
                     "the disk was full all along: these readings were dropped, and their count with them"
                 );
             }
-            self.bump_news();
-            return Ok(());
-        };
-        let sealed = live.seal().await;
+        }
+        let mut sealed = Ok(());
+        for stream in open {
+            sealed = sealed.and(stream.seal().await);
+        }
         self.bump_news();
         sealed
     }

@@ -27,7 +27,7 @@ use crate::buffer::Parcel;
 use crate::config::Config;
 use crate::queue::Queue;
 use crate::sampler::{SensorConfig, SharedState};
-use crate::sender::LinkState;
+use crate::sender::{Drain, LinkState};
 use crate::spool::Spool;
 pub(crate) use report::Report;
 
@@ -49,6 +49,8 @@ pub(crate) struct Sources {
     pub(crate) spool: Spool,
     /// Where the link to the sink stands.
     pub(crate) link: watch::Receiver<LinkState>,
+    /// How the backlog drains.
+    pub(crate) drain: watch::Receiver<Drain>,
     /// Its sensors.
     pub(crate) sensors: Vec<(SensorConfig, SharedState)>,
 }

@@ -206,7 +206,25 @@ const SPOOL: [Key; 4] = [
     ),
 ];
 
-const DELIVERY: [Key; 8] = [
+const DELIVERY: [Key; 11] = [
+    Key::new(
+        "delivery.order",
+        Kind::Choice(&["newest_first", "oldest_first"]),
+        "newest_first",
+        "what goes first after an outage: newest_first sends new readings at once and the backlog beside them, oldest_first keeps the order in which they were read",
+    ),
+    Key::new(
+        "delivery.backlog_share",
+        Kind::Rate,
+        "0.25",
+        "the backlog's part of the requests while newer readings wait too, between 0 and 1; without a request rate its part of the bytes",
+    ),
+    Key::new(
+        "delivery.backlog_age",
+        Kind::Duration,
+        "1m",
+        "readings that have waited so long when the sink is back are a backlog",
+    ),
     Key::new(
         "rate.requests_per_second",
         Kind::Rate,

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -60,9 +61,17 @@ pub(crate) struct Link {
     dial: Option<Dial>,
     connect_timeout: Duration,
     answer_timeout: Duration,
-    channel: Option<Channel>,
+    /// Held while connecting, so that two calls share one connection.
+    channel: tokio::sync::Mutex<Shared>,
     /// Whether a sink has ever answered there: a broken connection is then just that.
-    welcomed: bool,
+    welcomed: AtomicBool,
+}
+
+/// The connection, and how often there was a new one.
+#[derive(Default)]
+struct Shared {
+    channel: Option<Channel>,
+    connections: u64,
 }
 
 impl Link {
@@ -87,8 +96,8 @@ impl Link {
             dial: None,
             connect_timeout,
             answer_timeout,
-            channel: None,
-            welcomed: false,
+            channel: tokio::sync::Mutex::default(),
+            welcomed: AtomicBool::new(false),
         })
     }
 
@@ -100,7 +109,7 @@ impl Link {
     /// Opens a call for one stream and waits for the sink's Welcome. Hello says what `clock` does once there is a
     /// connection.
     pub(crate) async fn call(
-        &mut self,
+        &self,
         mut hello: v1::Hello,
         clock: &dyn Clock,
     ) -> Result<Call, Failure> {
@@ -118,7 +127,7 @@ impl Link {
         let mut client = DeliveryServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let welcomed = self.welcomed;
+        let welcomed = self.welcomed.load(Ordering::Relaxed);
         let handshake = async move {
             let calling = client.deliver(ReceiverStream::new(outgoing)).await;
             let mut responses = calling
@@ -138,7 +147,7 @@ impl Link {
         let answered = tokio::time::timeout(self.answer_timeout, handshake).await;
         let (responses, welcome) = match answered {
             Ok(answer) => answer?,
-            Err(_) if self.welcomed => return Err(Failure::Silent(self.answer_timeout)),
+            Err(_) if welcomed => return Err(Failure::Silent(self.answer_timeout)),
             Err(_) => {
                 let text = format!("no welcome within {} s", self.answer_timeout.as_secs());
                 return Err(Failure::NotASink(text));
@@ -148,7 +157,7 @@ impl Link {
             let text = format!("it speaks protocol version {}", welcome.protocol);
             return Err(Failure::NotASink(text));
         }
-        self.welcomed = true;
+        self.welcomed.store(true, Ordering::Relaxed);
         Ok(Call {
             requests,
             responses,
@@ -157,13 +166,22 @@ impl Link {
         })
     }
 
-    /// Lets go of the channel: the next call connects anew.
-    pub(crate) fn drop_channel(&mut self) {
-        self.channel = None;
+    /// How many connections there have been: what a call that failed was made over.
+    pub(crate) async fn connections(&self) -> u64 {
+        self.channel.lock().await.connections
     }
 
-    async fn channel(&mut self) -> Result<Channel, Failure> {
-        if let Some(channel) = &self.channel {
+    /// Lets go of a connection: the next call connects anew. A newer one stays.
+    pub(crate) async fn drop_channel(&self, connections: u64) {
+        let mut shared = self.channel.lock().await;
+        if shared.connections == connections {
+            shared.channel = None;
+        }
+    }
+
+    async fn channel(&self) -> Result<Channel, Failure> {
+        let mut shared = self.channel.lock().await;
+        if let Some(channel) = &shared.channel {
             return Ok(channel.clone());
         }
         let connecting = async {
@@ -186,6 +204,7 @@ impl Link {
                 return Err(Failure::Unreachable(text));
             }
         };
-        Ok(self.channel.insert(channel).clone())
+        shared.connections += 1;
+        Ok(shared.channel.insert(channel).clone())
     }
 }

@@ -29,7 +29,7 @@ impl Delivery {
             stream_id: stream.id,
             window: Window::default(),
             set_aside: BTreeSet::new(),
-            definitions_due: stream.is_ended(),
+            definitions_due: !stream.is_live(),
             moved: false,
             suspect: None,
         }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED and what else may pass | again after a delay, at least the sink's hint |
 //! | FAILED_PRECONDITION | again at once on a new call, from where its Welcome says |
+//! | ABORTED: another connection took the stream over | an error for the operator, again after five minutes: two agents run on one spool |
 //! | INVALID_ARGUMENT, OUT_OF_RANGE, or a message too large for it | one batch at a time, to find the one; that one is set aside |
 //! | UNAUTHENTICATED, PERMISSION_DENIED | an error for the operator, again slowly |
 //! | UNIMPLEMENTED, or no gRPC at all | an error that names the URL, again slowly |
@@ -68,6 +69,8 @@ pub(crate) enum Kind {
     Suspect,
     /// Only an operator can mend it.
     Operator,
+    /// Somebody else delivers this stream.
+    Displaced,
     /// The stream has to be begun anew.
     Forked,
 }
@@ -99,6 +102,7 @@ impl Failure {
             Failure::Status { code, .. } => match code {
                 Code::InvalidArgument | Code::OutOfRange => Kind::Suspect,
                 Code::FailedPrecondition => Kind::Resume,
+                Code::Aborted => Kind::Displaced,
                 Code::Unauthenticated | Code::PermissionDenied => Kind::Operator,
                 _ => Kind::Transient,
             },

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use std::sync::atomic::AtomicU64;
 use weir_process::metrics::Registry;
 
+use super::drain::Drain;
 use crate::ledger::{self, Settled};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) dead_letters: Counter,
     pub(crate) fork_resent: Counter,
+    pub(crate) renewals: Counter,
+    drain: DrainGauges,
     acked: Counter,
     dropped: Family<Reason, Counter>,
     retries: Family<Code, Counter>,
@@ -87,6 +90,12 @@ impl Metrics {
                 "readings sent again after a stream had forked: they may be stored twice",
                 Counter::default(),
             ),
+            renewals: registry.register(
+                "sender_renewals",
+                "streams begun so that new readings need not wait behind a backlog",
+                Counter::default(),
+            ),
+            drain: DrainGauges::new(registry),
             acked: registry.register(
                 "sender_acked_readings",
                 "readings the sink has made durable",
@@ -121,8 +130,46 @@ impl Metrics {
         }
     }
 
+    /// Shows how the backlog drains.
+    pub(crate) fn show_drain(&self, drain: &Drain) {
+        let bytes = i64::try_from(drain.bytes).unwrap_or(i64::MAX);
+        self.drain.backlog_bytes.set(bytes);
+        self.drain.rate.set(drain.readings_per_second);
+        self.drain.seconds.set(drain.seconds.unwrap_or(f64::NAN));
+    }
+
     /// Counts a failed attempt.
     pub(crate) fn retried(&self, code: &'static str) {
         self.retries.get_or_create(&Code { code }).inc();
+    }
+}
+
+/// What is shown of a [`Drain`].
+#[derive(Clone)]
+struct DrainGauges {
+    backlog_bytes: Gauge,
+    rate: Gauge<f64, AtomicU64>,
+    seconds: Gauge<f64, AtomicU64>,
+}
+
+impl DrainGauges {
+    fn new(registry: &Registry) -> DrainGauges {
+        DrainGauges {
+            backlog_bytes: registry.register(
+                "sender_backlog_bytes",
+                "bytes on disk of readings that are not acknowledged, nearly",
+                Gauge::default(),
+            ),
+            rate: registry.register(
+                "sender_drain_readings_per_second",
+                "readings per second by which the backlog became less in the last 30 s; negative while it grows",
+                Gauge::default(),
+            ),
+            seconds: registry.register(
+                "sender_drain_seconds",
+                "seconds until the backlog is gone at that rate; NaN while it does not become less",
+                Gauge::default(),
+            ),
+        }
     }
 }

@@ -43,6 +43,11 @@ impl Rate {
         Rate { bucket }
     }
 
+    /// Whether there is a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.bucket.is_some()
+    }
+
     /// Takes a token, or says how long to wait before asking again.
     pub(crate) fn take(&self) -> Result<(), Duration> {
         let Some(bucket) = &self.bucket else {

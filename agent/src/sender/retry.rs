@@ -16,6 +16,9 @@ mod tests;
 /// The longest hint that is believed: a sink may not silence its agents for a day.
 const MAX_HINT: Duration = Duration::from_secs(600);
 
+/// How long a displaced agent leaves the other one alone.
+const DISPLACED: Duration = Duration::from_secs(300);
+
 /// Where the next delay comes from.
 pub(crate) struct Retry {
     floor: Duration,
@@ -44,6 +47,12 @@ impl Retry {
     /// The next delay at least `floor` long: for what only an operator can mend.
     pub(crate) fn next_slow(&mut self, hint: Option<Duration>) -> Duration {
         self.next(hint).max(self.ceiling / 2)
+    }
+
+    /// The next delay after another agent took the stream over: long enough that two of them do not
+    /// take it from each other all day.
+    pub(crate) fn next_displaced(&mut self, hint: Option<Duration>) -> Duration {
+        self.next(hint).max(DISPLACED)
     }
 
     /// Something was acknowledged: the next failure starts at the floor again.

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 use weir_fault::{Mutant, Point, mutant, point};
@@ -18,21 +17,28 @@ use weir_proto::v1::deliver_response::Response;
 
 use super::connect::Call;
 use super::delivery::Delivery;
+use super::drain::Meter;
 use super::failure::Failure;
 use super::feed::Feed;
 use super::metrics::Metrics;
-use super::rate::Rate;
+use super::pace::{Pace, Role, Turn};
 use super::stop::Stop;
 use super::time::Told;
+use super::wire::{Wire, close};
 use super::{SenderConfig, set_aside};
 use crate::ledger;
 use crate::spool::{Spool, Stream};
+
+/// A backlog may always have so much on the wire.
+const LEAST_BACKLOG_BYTES: u64 = 64 << 10;
 
 /// How a call ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// Everything is acknowledged and the Close is durable.
     Complete,
+    /// A newer stream has taken this one's place: it is a backlog now.
+    Renewed,
     /// The time to drain is over.
     Stopped,
 }
@@ -42,7 +48,9 @@ pub(crate) struct Session<'a> {
     pub(crate) config: &'a SenderConfig,
     pub(crate) spool: &'a Spool,
     pub(crate) stream: &'a Arc<Stream>,
-    pub(crate) rate: &'a Rate,
+    pub(crate) pace: &'a Pace,
+    pub(crate) role: Role,
+    pub(crate) meter: Meter,
     pub(crate) metrics: &'a Metrics,
     pub(crate) delivery: &'a mut Delivery,
     pub(crate) feed: Feed,
@@ -56,6 +64,8 @@ enum Plan {
     Send,
     /// The rate allows the next request at this moment.
     WaitUntil(Instant),
+    /// The other lane first.
+    Yield,
     /// Nothing to send, or no room in the window.
     Idle,
     /// All is acknowledged and no more comes.
@@ -68,20 +78,18 @@ impl Session<'_> {
         let Call {
             requests,
             mut responses,
+            welcome,
             ..
         } = call;
-        let mut wire = Wire {
-            requests: Some(requests),
-            ready: None,
-            throttled: None,
-            token: false,
-            heard: Instant::now(),
-        };
+        self.set_limit(welcome.window_bytes);
+        let mut wire = Wire::new(requests);
         let mut progress = self.stream.progress();
         let mut news = self.spool.news();
+        let mut turns = self.pace.news();
         loop {
             progress.mark_unchanged();
             news.mark_unchanged();
+            turns.mark_unchanged();
             let wake_at = self.prepare(&mut wire)?;
             let owed = wire.is_closing() || !self.delivery.window.is_empty();
             let silent_at = wire.heard + self.config.ack_timeout;
@@ -100,6 +108,7 @@ impl Session<'_> {
                 () = sleep_until(wake_at.unwrap_or(silent_at)), if wake_at.is_some() => {}
                 _ = progress.changed() => {}
                 _ = news.changed() => {}
+                _ = turns.changed(), if wire.yields => {}
             }
         }
     }
@@ -107,6 +116,7 @@ impl Session<'_> {
     /// Has the next request ready, if there is one to send; says when to look again, if not because
     /// something happens.
     fn prepare(&mut self, wire: &mut Wire) -> Result<Option<Instant>, Failure> {
+        wire.yields = false;
         while wire.ready.is_none() && wire.requests.is_some() {
             match self.plan(&mut wire.token)? {
                 Plan::Send => {
@@ -128,6 +138,10 @@ impl Session<'_> {
                     wire.throttled.get_or_insert_with(Instant::now);
                     return Ok(Some(at));
                 }
+                Plan::Yield => {
+                    wire.yields = true;
+                    break;
+                }
                 Plan::Idle => break,
             }
         }
@@ -136,10 +150,11 @@ impl Session<'_> {
 
     /// Looks at the feed, the window and the rate; takes a token when a request can go.
     fn plan(&mut self, token: &mut bool) -> Result<Plan, Failure> {
-        if self.delivery.window.is_empty() && self.spool.wants_drop() {
-            self.spool.set_in_flight(None);
-        }
-        if self.spool.wants_drop() {
+        if self.spool.wants_drop(self.stream) {
+            if self.delivery.window.is_empty() {
+                self.spool.set_in_flight(self.stream, false);
+            }
+            self.pace.rests(self.role);
             return Ok(Plan::Idle);
         }
         let Delivery {
@@ -149,6 +164,7 @@ impl Session<'_> {
         let Some(next) = next else {
             let ended = self.stream.is_ended() && window.is_empty();
             let all_out = self.feed.is_past(self.stream.durable().0);
+            self.pace.rests(self.role);
             return Ok(if ended && all_out {
                 Plan::Close
             } else {
@@ -160,12 +176,14 @@ impl Session<'_> {
         }
         let sequence = next.piece.map_or(0, |piece| piece.from);
         if !window.admits(sequence, next.bytes as u64) {
+            self.pace.wants(self.role);
             return Ok(Plan::Idle);
         }
         if !*token {
-            match self.rate.take() {
-                Ok(()) => *token = true,
-                Err(wait) => return Ok(Plan::WaitUntil(Instant::now() + wait)),
+            match self.pace.ask(self.role) {
+                Turn::Go => *token = true,
+                Turn::At(at) => return Ok(Plan::WaitUntil(at)),
+                Turn::Other => return Ok(Plan::Yield),
             }
         }
         Ok(Plan::Send)
@@ -212,11 +230,12 @@ impl Session<'_> {
         }
         if batches > 0 {
             *token = false;
+            self.pace.sent(self.role, bytes);
             self.metrics.requests.inc();
             self.metrics.batches.inc_by(batches);
         }
         self.metrics.sent_bytes.inc_by(bytes as u64);
-        self.spool.set_in_flight(Some(self.stream.id));
+        self.spool.set_in_flight(self.stream, true);
         self.show_window();
         Ok(Some(self.request(records)))
     }
@@ -267,25 +286,41 @@ impl Session<'_> {
 
     /// Books what is acknowledged; true if anything was.
     fn on_ack(&mut self, ack: &v1::Ack) -> Result<bool, Failure> {
-        self.delivery
-            .window
-            .set_limit(ack.window_bytes.min(self.config.window_bytes));
-        let mut moved = false;
+        let (mut moved, mut acked_bytes) = (false, 0);
         while let Some((piece, bytes)) = self.delivery.window.pop_through(ack.durable_through) {
             moved = true;
+            acked_bytes += bytes;
             self.metrics
                 .settled(self.spool.settle(self.stream, &piece, bytes));
             self.delivery.acked(piece.through, self.feed.defined_at());
         }
+        self.meter.add(Instant::now(), acked_bytes);
+        self.set_limit(ack.window_bytes);
         if moved {
             point(Point::AgentSettled);
             self.spool.release(self.stream)?;
             if self.delivery.window.is_empty() {
-                self.spool.set_in_flight(None);
+                self.spool.set_in_flight(self.stream, false);
             }
         }
         self.show_window();
         Ok(moved)
+    }
+
+    /// How much may be on the wire. Of a backlog only its share of the window, and about as much as is
+    /// acknowledged in a second: a new batch waits behind what is already on its way.
+    fn set_limit(&mut self, window_bytes: u64) {
+        let mut limit = window_bytes.min(self.config.window_bytes);
+        if self.role == Role::Backlog {
+            let share = (limit as f64 * self.config.backlog_share) as u64;
+            let least = if self.pace.is_limited() {
+                self.config.request_max_bytes as u64
+            } else {
+                LEAST_BACKLOG_BYTES
+            };
+            limit = limit.min(share.min(self.meter.second_of_bytes()).max(least));
+        }
+        self.delivery.window.set_limit(limit);
     }
 
     /// Sets the batch aside, then goes on behind it with a Skip in its place. Only for a batch of this
@@ -326,66 +361,6 @@ impl Session<'_> {
     }
 }
 
-/// The sending half of the call.
-struct Wire {
-    /// None once the Close is out: dropping it half-closes the call.
-    requests: Option<mpsc::Sender<v1::DeliverRequest>>,
-    /// The next request, composed and not handed over.
-    ready: Option<v1::DeliverRequest>,
-    /// Since when the rate holds the next request back.
-    throttled: Option<Instant>,
-    /// A token that was taken and not spent.
-    token: bool,
-    /// When the sink last moved, or began to owe an answer.
-    heard: Instant,
-}
-
-impl Wire {
-    /// Hands the request over as soon as there is room. Dropping the future before that leaves the
-    /// request where it is.
-    async fn send(&mut self) {
-        let closing = self.is_closing();
-        let Some(requests) = &self.requests else {
-            return std::future::pending().await;
-        };
-        let Ok(permit) = requests.reserve().await else {
-            // The call has ended: its status, which is on its way, says why.
-            return std::future::pending().await;
-        };
-        match self.ready.take() {
-            Some(request) => {
-                point(Point::AgentSend);
-                permit.send(request);
-                point(Point::AgentSent);
-            }
-            None => drop(permit),
-        }
-        if closing {
-            self.requests = None;
-        }
-    }
-
-    /// Whether the Close is out, or about to be.
-    fn is_closing(&self) -> bool {
-        self.requests.is_none() || self.ready.as_ref().is_some_and(is_close)
-    }
-}
-
 fn read(error: weir_journal::ReadError) -> Failure {
     Failure::Spool(error.into())
-}
-
-fn close(last_sequence: u64) -> v1::Record {
-    v1::Record {
-        record: Some(v1::record::Record::Close(v1::Close { last_sequence })),
-    }
-}
-
-fn is_close(request: &v1::DeliverRequest) -> bool {
-    matches!(
-        request.records.first(),
-        Some(v1::Record {
-            record: Some(v1::record::Record::Close(_))
-        })
-    )
 }

@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// See the module.
+#[derive(Clone)]
 pub(crate) struct Stop {
     token: CancellationToken,
     drain: Duration,

@@ -7,6 +7,7 @@ use std::path::Path;
 use tokio::task::JoinHandle;
 use tonic::Status;
 use weir_process::clock::Clock;
+use weir_proto::v1;
 
 use super::*;
 use crate::dead_letter::DeadLetters;
@@ -15,6 +16,7 @@ use crate::spool::{Overflow, SpoolConfig};
 
 mod damage;
 mod foreign;
+mod newest;
 mod rollback;
 mod sink;
 
@@ -31,6 +33,9 @@ fn sender_config(url: String) -> SenderConfig {
         window_bytes: 1 << 20,
         connect_timeout: Duration::from_secs(5),
         ack_timeout: Duration::from_secs(5),
+        order: Order::NewestFirst,
+        backlog_share: 0.25,
+        backlog_age: Duration::from_secs(60),
         retry_min: Duration::from_millis(5),
         retry_max: Duration::from_millis(50),
         drain: Duration::from_secs(10),
@@ -317,7 +322,11 @@ async fn earlier_streams_are_drained_first_and_forgotten() {
     }
     let spool = spool_in(dir.path()).await;
     fill(&spool, 1).await;
-    let running = start(&spool, sender_config(sink.url()));
+    let in_order = SenderConfig {
+        order: Order::OldestFirst,
+        ..sender_config(sink.url())
+    };
+    let running = start(&spool, in_order);
     until_acked(&spool, (2 + 3 + 4 + 1) * 10).await;
     ids.push(running.stream.to_vec());
     assert_eq!(sink.lock().order, ids);

@@ -59,6 +59,11 @@ impl Voice {
             Failure::Forked(_) => {
                 tracing::error!(error = %failure, "was the disk restored, or the machine cloned?");
             }
+            _ if failure.kind() == Kind::Displaced => tracing::error!(
+                sink,
+                error = %failure,
+                "another agent delivers this stream: is a copy of this machine running? waiting, and keeping what is read"
+            ),
             _ if failure.kind() == Kind::Operator => {
                 tracing::error!(sink, error = %failure, "delivery failed, trying again slowly");
             }

@@ -163,7 +163,7 @@ fn first_time(reader: &mut Reader) -> i64 {
 }
 
 /// The header of an encoded record that is a batch.
-fn header(body: Bytes) -> Option<v1::BatchHeader> {
+pub(super) fn header(body: Bytes) -> Option<v1::BatchHeader> {
     match record::decode(body).ok()?.record? {
         v1::record::Record::Batch(batch) => batch.header,
         _ => None,

@@ -15,7 +15,7 @@ use weir_journal::AppendError;
 use weir_proto::v1;
 
 use super::recover::{hex, remove_segments, segment_bytes};
-use super::{Draft, Inner, Spool, SpoolError};
+use super::{Draft, Inner, Spool, SpoolError, Stream};
 
 /// Losses of this long become one Skip record.
 const COALESCE: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ impl Spool {
             if stream.is_given_up() {
                 continue;
             }
-            if inner.in_flight == Some(stream.id) {
+            if inner.in_flight.contains(&stream.id) {
                 return Ok(false);
             }
             let mut dropped = stream.drop_oldest()?;
@@ -123,9 +123,14 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether an appender waits for what is in flight to drain.
-    pub(crate) fn wants_drop(&self) -> bool {
-        self.shared.drop_wanted.load(Ordering::Acquire)
+    /// Whether an appender waits for what this stream has in flight to drain.
+    pub(crate) fn wants_drop(&self, stream: &Stream) -> bool {
+        if !self.shared.drop_wanted.load(Ordering::Acquire) {
+            return false;
+        }
+        let inner = self.lock();
+        let next = inner.streams.iter().find(|held| !held.is_given_up());
+        next.is_some_and(|next| next.id == stream.id)
     }
 
     /// Whether an appender waits for room.
@@ -133,12 +138,16 @@ impl Spool {
         self.shared.starved.load(Ordering::Relaxed) > 0
     }
 
-    /// Says which stream has records on the wire.
-    pub(crate) fn set_in_flight(&self, stream: Option<[u8; 16]>) {
+    /// Says whether a stream has records on the wire.
+    pub(crate) fn set_in_flight(&self, stream: &Stream, in_flight: bool) {
         let mut inner = self.lock();
-        if inner.in_flight != stream {
-            inner.in_flight = stream;
-            drop(inner);
+        let changed = if in_flight {
+            inner.in_flight.insert(stream.id)
+        } else {
+            inner.in_flight.remove(&stream.id)
+        };
+        drop(inner);
+        if changed {
             self.bump_room();
         }
     }

@@ -18,9 +18,15 @@ use crate::ledger::{Piece, Settled};
 const RELEASE_PART: u64 = 2;
 
 impl Spool {
-    /// The oldest stream: the one to deliver. None once the spool is finished and all is delivered.
+    /// The oldest stream. None once the spool is finished and all is delivered.
+    #[cfg(test)]
     pub(crate) fn next_stream(&self) -> Option<Arc<Stream>> {
         self.lock().streams.front().map(Arc::clone)
+    }
+
+    /// All streams, oldest first.
+    pub(crate) fn streams(&self) -> Vec<Arc<Stream>> {
+        self.lock().streams.iter().map(Arc::clone).collect()
     }
 
     /// Ids of all streams held, for Hello.
@@ -70,7 +76,8 @@ impl Spool {
     }
 
     /// Forgets a stream that was delivered completely and closed at the sink.
-    pub(crate) fn retire(&self, stream: &Arc<Stream>) -> Result<(), SpoolError> {
+    pub(crate) async fn retire(&self, stream: &Arc<Stream>) -> Result<(), SpoolError> {
+        stream.let_go().await;
         let mut inner = self.lock();
         inner.retired.add(&stream.view(Some(0)));
         inner.streams.retain(|held| held.id != stream.id);
@@ -89,13 +96,9 @@ impl Spool {
     /// is whole it does not count, here or after a restart.
     pub(crate) async fn fork(&self, stream: &Arc<Stream>) -> Result<u64, SpoolError> {
         if stream.is_live() {
-            // The dictionary goes along, so the batcher's refs stay valid: its next batch defines them.
-            let mut inner = self.lock();
-            let dictionary = stream.dictionary();
-            inner.undelivered = dictionary.into_values().collect();
-            self.begin_stream(&mut inner, BTreeMap::new())?;
+            self.begin_next(&mut self.lock(), stream)?;
         }
-        if stream.is_live() {
+        if stream.is_open() {
             stream.seal().await?;
         }
         let copy = self.begin_copy()?;
@@ -115,6 +118,8 @@ impl Spool {
             // The copy is whole and goes out: what moved counts all the same.
             tracing::error!(%error, "cannot remove the forked stream: the next start may fork it again");
         }
+        drop(inner);
+        self.bump_news();
         Ok(moved)
     }
 

@@ -1,7 +1,7 @@
 //! One stream: one journal, its state file, and the books that say where each of its readings is.
 //!
-//! A stream is live (this process appends to it), ended (an earlier process, or `finish`, left it
-//! complete on disk) or given up (its records were dropped whole to make room, and only the count
+//! A stream is live (this process appends to it), ended (an earlier process, `finish`, or a newer
+//! stream that took its place, left it complete on disk) or given up (its records were dropped whole to make room, and only the count
 //! is left). The sender drains all three the same way.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +29,9 @@ pub(crate) struct Stream {
     pub(super) journal: Journal,
     /// Kept unrun where nothing is appended any more: a writer that has ended lets go of the files.
     _idle_writer: Option<Mutex<Committer>>,
-    live: AtomicBool,
+    pub(super) live: AtomicBool,
+    /// Its writer was ended by this process, or is about to be.
+    pub(super) sealed: AtomicBool,
     given_up: AtomicBool,
     ledger: Mutex<Ledger>,
 }
@@ -72,6 +74,7 @@ impl Stream {
             id: parts.id,
             dir: parts.dir,
             live: AtomicBool::new(parts.idle_writer.is_none()),
+            sealed: AtomicBool::new(false),
             given_up: AtomicBool::new(parts.state.given_up),
             journal: parts.journal,
             _idle_writer: parts.idle_writer.map(Mutex::new),
@@ -271,6 +274,7 @@ impl Stream {
     /// Commits what waits and ends the writer. The stream is then complete.
     pub(crate) async fn seal(&self) -> Result<(), SpoolError> {
         let last = self.journal.next() - 1;
+        self.sealed.store(true, Ordering::Release);
         self.journal.close();
         self.journal.committed(last).await?;
         // Only now is the last sequence known: a Close must not name an earlier one.
@@ -283,9 +287,9 @@ impl Stream {
         self.live.load(Ordering::Acquire)
     }
 
-    /// Whether nothing is appended to it any more.
+    /// Whether nothing is appended to it any more, and what was is durable: its last sequence is known.
     pub(crate) fn is_ended(&self) -> bool {
-        !self.is_live()
+        !self.is_live() && self.durable().0 + 1 >= self.journal.next()
     }
 
     /// Whether its records were dropped whole.
@@ -295,7 +299,12 @@ impl Stream {
 
     /// Whether its writer was ended by this process: its segments go with the stream, not before.
     fn is_sealed(&self) -> bool {
-        self._idle_writer.is_none() && !self.is_live()
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Whether its writer runs in this process.
+    pub(crate) fn is_open(&self) -> bool {
+        self._idle_writer.is_none() && !self.is_sealed()
     }
 
     /// The last durable sequence, and the readings of the stream through it.

@@ -11,7 +11,7 @@ use weir_process::output::{Align, Table};
 use super::Sources;
 use crate::ledger::StreamView;
 use crate::sampler::{SensorConfig, SensorState};
-use crate::sender::LinkState;
+use crate::sender::{Drain, LinkState};
 
 /// Everything an operator asks an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,7 @@ pub(crate) struct Report {
     sensors: Vec<Sensor>,
     queue: Queue,
     spool: Spool,
+    backlog: Backlog,
     streams: Vec<Stream>,
     /// Over all streams.
     ledger: Books,
@@ -72,6 +73,19 @@ struct Spool {
     path: String,
     bytes: u64,
     max_bytes: u64,
+}
+
+/// What waits for the sink, and until when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Backlog {
+    /// Committed and not acknowledged, over all streams.
+    readings: u64,
+    /// What they take on disk, nearly.
+    bytes: u64,
+    /// By how much they became fewer in the last 30 s; negative while they become more.
+    drain_readings_per_second: f64,
+    /// At that rate; null while they do not become fewer.
+    drain_seconds: Option<f64>,
 }
 
 /// One stream's line of the ledger.
@@ -150,6 +164,7 @@ impl Report {
                 bytes: view.spool_bytes,
                 max_bytes: view.spool_max_bytes,
             },
+            backlog: backlog(&sources.drain.borrow()),
             streams: view
                 .streams
                 .into_iter()
@@ -196,6 +211,7 @@ impl Report {
             max_bytes,
         } = &self.spool;
         line("spool", &format!("{path}, {bytes} of {max_bytes} bytes"));
+        line("backlog", &self.backlog.to_text());
         line(
             "loss",
             &format!(
@@ -266,6 +282,33 @@ impl Report {
         }
         row("all", &self.ledger, "");
         table
+    }
+}
+
+impl Backlog {
+    fn to_text(&self) -> String {
+        let Self {
+            readings, bytes, ..
+        } = self;
+        let until = match self.drain_seconds {
+            Some(0.0) => "on their way".to_owned(),
+            Some(seconds) => format!(
+                "{:.0} fewer each second, gone in {}",
+                self.drain_readings_per_second,
+                whole_seconds(seconds)
+            ),
+            None => "not becoming fewer".to_owned(),
+        };
+        format!("{readings} readings, {bytes} bytes: {until}")
+    }
+}
+
+fn backlog(drain: &Drain) -> Backlog {
+    Backlog {
+        readings: drain.readings,
+        bytes: drain.bytes,
+        drain_readings_per_second: drain.readings_per_second,
+        drain_seconds: drain.seconds,
     }
 }
 

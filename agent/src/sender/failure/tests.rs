@@ -15,13 +15,22 @@ fn what_passes_is_retried() {
         Code::ResourceExhausted,
         Code::DeadlineExceeded,
         Code::Cancelled,
-        Code::Aborted,
         Code::DataLoss,
         Code::Unknown,
         Code::Internal,
     ] {
         assert_eq!(kind(code, "busy"), Kind::Transient, "{code:?}");
     }
+}
+
+/// Mutation: an ABORTED that counts as transient has two copies of a machine take their stream from
+/// each other all day.
+#[test]
+fn a_displaced_agent_leaves_the_other_alone_for_five_minutes() {
+    assert_eq!(kind(Code::Aborted, "taken over"), Kind::Displaced);
+    let millis = Duration::from_millis;
+    let mut retry = crate::sender::retry::Retry::new(millis(5), millis(50));
+    assert!(retry.next_displaced(Some(millis(1000))) >= Duration::from_secs(300));
 }
 
 #[test]

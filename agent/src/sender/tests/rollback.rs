@@ -9,7 +9,9 @@ use super::*;
 use crate::ledger::Fate;
 use crate::sender::feed::Feed;
 use crate::sender::feed::Outgoing;
+use crate::sender::resume::Resume;
 use crate::sender::window::Window;
+use crate::spool::Stream;
 
 /// One stream and one sink, without a network between them: every step is the test's.
 struct Rig {

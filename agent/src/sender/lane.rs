@@ -1,0 +1,396 @@
+//! A lane: delivers one stream after the other, each under its own Hello, and tries again for ever.
+//!
+//! In: the spool's streams that its [`Role`] is about. Out: each of them delivered, closed and
+//! retired. Where newest comes first there are two lanes over one connection: one for the stream being
+//! written, one for the others, oldest first. After an outage the first ends its stream, which
+//! becomes the other's, and goes on with a new one.
+//!
+//! Promises: a stream is never in both lanes; new streams are begun seldom (see [`Renewals`]).
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use weir_fault::{Point, point};
+use weir_proto::limits::PROTOCOL_VERSION;
+use weir_proto::v1;
+
+use super::connect::Link;
+use super::delivery::Delivery;
+use super::drain::Meter;
+use super::failure::{Failure, Kind};
+use super::metrics::Metrics;
+use super::pace::{Pace, Role};
+use super::resume::Resume;
+use super::retry::Retry;
+use super::session::{Ended, Session};
+use super::stop::Stop;
+use super::time::Told;
+use super::voice::Voice;
+use super::{LinkState, SenderConfig, set_aside};
+use crate::spool::{Spool, Stream, hex};
+
+/// More streams than this in the spool, and no more are begun.
+const MAX_STREAMS: usize = 16;
+/// A new stream at most once in so many times the age that asks for one.
+const RENEWAL_PAUSE: u32 = 10;
+
+/// What the lanes share.
+pub(super) struct Common {
+    pub(super) config: SenderConfig,
+    pub(super) spool: Spool,
+    pub(super) link: Link,
+    pub(super) pace: Pace,
+    pub(super) metrics: Metrics,
+    pub(super) state: watch::Sender<LinkState>,
+    pub(super) missed_ticks: Arc<AtomicU64>,
+    pub(super) voice: Mutex<Voice>,
+    /// What each lane delivers: of the newest stream, of the backlog.
+    pub(super) serving: Mutex<[Option<[u8; 16]>; 2]>,
+}
+
+/// See the module.
+pub(super) struct Lane<'a> {
+    common: &'a Common,
+    role: Role,
+    retry: Retry,
+    delivery: Option<Delivery>,
+    renewals: Renewals,
+    /// The connection of the last call.
+    connection: u64,
+    stop: Stop,
+}
+
+/// When a new stream was last begun. Links that come and go must not make hundreds of them: each is a
+/// directory, a writer and a line of the ledger.
+#[derive(Debug, Default)]
+struct Renewals {
+    last: Option<Instant>,
+}
+
+impl Renewals {
+    fn are_due(&self, age: Duration, streams: usize) -> bool {
+        let pause = age * RENEWAL_PAUSE;
+        streams < MAX_STREAMS && self.last.is_none_or(|last| last.elapsed() >= pause)
+    }
+}
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(common: &'a Common, role: Role, stop: Stop) -> Lane<'a> {
+        let config = &common.config;
+        Lane {
+            common,
+            role,
+            retry: Retry::new(config.retry_min, config.retry_max),
+            delivery: None,
+            renewals: Renewals::default(),
+            connection: 0,
+            stop,
+        }
+    }
+
+    /// Delivers until a stop was asked for and all is delivered, or the time for that is over.
+    pub(super) async fn run(mut self) {
+        let spool = &self.common.spool;
+        let mut news = spool.news();
+        loop {
+            news.mark_unchanged();
+            let Some(stream) = self.pick() else {
+                if spool.is_finished() {
+                    break;
+                }
+                tokio::select! {
+                    biased;
+                    () = self.stop.over() => break,
+                    _ = news.changed() => {}
+                }
+                continue;
+            };
+            let attempt = self.attempt(&stream).await;
+            spool.set_in_flight(&stream, false);
+            self.common.pace.rests(self.role);
+            self.show_connected(false);
+            let outcome = match attempt {
+                Ok(Ended::Complete) => spool.retire(&stream).await.map_err(Failure::from),
+                Ok(Ended::Renewed) => Ok(()),
+                Ok(Ended::Stopped) => Err(Failure::Ended),
+                Err(failure) => Err(failure),
+            };
+            if self.stop.is_over() {
+                break;
+            }
+            match outcome {
+                Ok(()) => self.retry.moved(),
+                Err(failure) => {
+                    if !self.recover(&stream, failure).await {
+                        break;
+                    }
+                }
+            }
+        }
+        self.leave();
+        // The other one may wait for what this one leaves.
+        spool.bump_news();
+    }
+
+    /// The stream to deliver now, which the other lane then leaves alone.
+    fn pick(&self) -> Option<Arc<Stream>> {
+        let spool = &self.common.spool;
+        let streams = spool.streams();
+        let mut serving = self.all_serving();
+        let [newest, backlog] = *serving;
+        let found = match self.role {
+            Role::All => streams.first(),
+            // Once the spool is finished, it is no longer written but still this lane's.
+            Role::Newest => streams
+                .last()
+                .filter(|stream| stream.is_live() || newest == Some(stream.id))
+                .filter(|stream| backlog != Some(stream.id)),
+            Role::Backlog => streams
+                .iter()
+                .find(|stream| !stream.is_live() && newest != Some(stream.id)),
+        };
+        serving[self.place()] = found.map(|stream| stream.id);
+        found.cloned()
+    }
+
+    /// One call for one stream.
+    async fn attempt(&mut self, stream: &Arc<Stream>) -> Result<Ended, Failure> {
+        let kept = self.delivery.take();
+        let kept = kept.filter(|kept| kept.stream_id == stream.id);
+        self.delivery = Some(kept.unwrap_or_else(|| Delivery::new(stream)));
+        stream.announce()?;
+        let common = self.common;
+        let hello = common.hello(stream);
+        let clock = Arc::clone(&common.spool.shared.clock);
+        let called = tokio::select! {
+            biased;
+            () = self.stop.over() => return Ok(Ended::Stopped),
+            called = common.link.call(hello, &*clock) => called,
+        };
+        self.connection = common.link.connections().await;
+        let call = called?;
+        point(Point::AgentWelcomed);
+        let delivery = self.delivery.as_mut().expect("it was set above");
+        let resume = Resume {
+            spool: &common.spool,
+            stream,
+            window: &mut delivery.window,
+            metrics: &common.metrics,
+            definitions_due: &mut delivery.definitions_due,
+        };
+        let feed = resume.at(&call.welcome)?;
+        tracing::info!(
+            stream = %hex(&stream.id),
+            durable_through = call.welcome.durable_through,
+            "the sink welcomed this stream"
+        );
+        common.voice().welcomed();
+        self.show_connected(true);
+        if self.renew(stream)? {
+            return Ok(Ended::Renewed);
+        }
+        let delivery = self.delivery.as_mut().expect("it was set above");
+        let session = Session {
+            config: &common.config,
+            spool: &common.spool,
+            stream,
+            pace: &common.pace,
+            role: self.role,
+            meter: Meter::new(Instant::now()),
+            metrics: &common.metrics,
+            delivery,
+            feed,
+            missed_ticks: &common.missed_ticks,
+            told: Told::new(call.clock),
+        };
+        session.run(call, &mut self.stop).await
+    }
+
+    /// Begins a new stream where the sink is back and so much waits, for so long, that what comes now
+    /// should not wait behind it.
+    fn renew(&mut self, stream: &Arc<Stream>) -> Result<bool, Failure> {
+        let common = self.common;
+        let config = &common.config;
+        if self.role != Role::Newest || !stream.is_live() {
+            return Ok(false);
+        }
+        let held = common.spool.held_streams().len();
+        if !self.renewals.are_due(config.backlog_age, held) {
+            return Ok(false);
+        }
+        // What fits one request is soon gone.
+        let waits = common
+            .spool
+            .waits(stream, config.request_max_bytes as u64)?;
+        let Some(waits) = waits.filter(|waits| *waits >= config.backlog_age) else {
+            return Ok(false);
+        };
+        self.renewals.last = Some(Instant::now());
+        match common.spool.renew(stream) {
+            Ok(renewed) => {
+                if renewed {
+                    common.metrics.renewals.inc();
+                    tracing::info!(
+                        stream = %hex(&stream.id),
+                        waits_seconds = waits.as_secs(),
+                        "the sink is back: the newest readings go first, in a new stream, beside the backlog"
+                    );
+                }
+                Ok(renewed)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot begin a new stream: the backlog goes first");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Does what a failure asks for, and waits. False when delivery is over instead.
+    async fn recover(&mut self, stream: &Arc<Stream>, failure: Failure) -> bool {
+        let common = self.common;
+        common.metrics.retried(failure.label());
+        let moved = self
+            .delivery
+            .as_mut()
+            .is_some_and(|kept| std::mem::take(&mut kept.moved));
+        if moved {
+            self.retry.moved();
+        }
+        let kind = failure.kind();
+        if !matches!(kind, Kind::Resume | Kind::Suspect | Kind::Displaced) {
+            common.link.drop_channel(self.connection).await;
+        }
+        let now = common.spool.shared.clock.monotonic_ns();
+        common.voice().tell(&common.config.sink_url, &failure, now);
+        match kind {
+            Kind::Forked => tokio::select! {
+                biased;
+                // On a full disk the copy may wait for ever; half of it does not count.
+                () = self.stop.over() => {}
+                () = fork(common, stream) => {}
+            },
+            Kind::Suspect => self.suspect(stream, &failure),
+            Kind::Operator | Kind::Displaced | Kind::Transient | Kind::Resume => {}
+        }
+        let delay = match kind {
+            Kind::Operator => self.retry.next_slow(failure.hint()),
+            Kind::Displaced => self.retry.next_displaced(failure.hint()),
+            _ => self.retry.next(failure.hint()),
+        };
+        if self.role != Role::Backlog {
+            let reason = failure.to_string();
+            common.state.send_replace(LinkState::Waiting { reason });
+        }
+        let at = Instant::now() + delay;
+        if self.stop.is_draining() {
+            // A stop does not wait for a link that fails: what is left stays in the spool.
+            self.wait_for_finish().await;
+            return false;
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.asked() => {
+                // One more attempt, with all that was still to come.
+                self.wait_for_finish().await;
+                true
+            }
+            () = sleep_until(at) => true,
+        }
+    }
+
+    /// Waits until no more comes, so that the spool is whole when the program ends.
+    async fn wait_for_finish(&mut self) {
+        let mut news = self.common.spool.news();
+        while !self.common.spool.is_finished() {
+            tokio::select! {
+                biased;
+                () = self.stop.over() => return,
+                _ = news.changed() => {}
+            }
+        }
+    }
+
+    /// Finds the batch that ends the call, one at a time, and sets it aside.
+    fn suspect(&mut self, stream: &Stream, failure: &Failure) {
+        let Some(delivery) = &mut self.delivery else {
+            return;
+        };
+        let Some(sequence) = delivery.suspect() else {
+            return;
+        };
+        let spool = &self.common.spool;
+        let reason = failure.to_string();
+        match set_aside::set_aside(spool, stream, sequence, (failure.label(), &reason)) {
+            Ok(_) => {
+                self.common.metrics.dead_letters.inc();
+                delivery.set_aside.insert(sequence);
+                delivery.definitions_due = true;
+            }
+            Err(error) => tracing::error!(%error, sequence, "cannot set the batch aside yet"),
+        }
+    }
+
+    /// The link is as good as the newest readings find it.
+    fn show_connected(&self, connected: bool) {
+        if self.role == Role::Backlog {
+            return;
+        }
+        self.common.metrics.connected.set(i64::from(connected));
+        if connected {
+            self.common.state.send_replace(LinkState::Connected);
+        }
+    }
+
+    fn place(&self) -> usize {
+        usize::from(self.role == Role::Backlog)
+    }
+
+    fn all_serving(&self) -> MutexGuard<'_, [Option<[u8; 16]>; 2]> {
+        let serving = &self.common.serving;
+        serving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self) {
+        self.all_serving()[self.place()] = None;
+    }
+}
+
+impl Common {
+    fn voice(&self) -> MutexGuard<'_, Voice> {
+        self.voice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hello(&self, stream: &Stream) -> v1::Hello {
+        let clock = &self.spool.shared.clock;
+        let held = self.spool.held_streams();
+        v1::Hello {
+            stream_id: stream.id.to_vec(),
+            agent: self.config.agent.clone(),
+            software: self.config.software.clone(),
+            boot_id: clock.boot_id().to_vec(),
+            oldest_sequence: stream.oldest_sequence(),
+            next_sequence: stream.next_sequence(),
+            // Once there is a connection: its making would only make the sample late.
+            clock: None,
+            held_streams: held.iter().map(|id| id.to_vec()).collect(),
+            protocol_min: PROTOCOL_VERSION,
+            protocol_max: PROTOCOL_VERSION,
+        }
+    }
+}
+
+async fn fork(common: &Common, stream: &Arc<Stream>) {
+    match common.spool.fork(stream).await {
+        Ok(readings) => {
+            common.metrics.fork_resent.inc_by(readings);
+            tracing::error!(
+                readings,
+                "sending again, under a new stream, what is not proven stored"
+            );
+        }
+        Err(error) => tracing::error!(%error, "cannot begin the stream anew"),
+    }
+}
