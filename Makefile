@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
 
-.PHONY: help demo run build test crash-matrix check fmt lint proto-lint deps bench clean
+.PHONY: help demo run build test crash-matrix soak check fmt lint proto-lint deps bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,12 @@ test: ## every test
 crash-matrix: ## SIGKILL at every point, at ROUNDS times as many passings as `make test` tries
 	cargo build --workspace --bins
 	WEIR_TESTS_CRASH_ROUNDS=$(or $(ROUNDS),3) cargo test -p weir-tests --test crash_matrix
+
+soak: ## three agents and a sink under random kills for MINUTES (30), from SEED (1); PROGRAMS= takes built ones
+ifeq ($(PROGRAMS),)
+	cargo build --workspace --bins
+endif
+	$(or $(PROGRAMS),$(CARGO_TARGET_DIR)/debug)/weir-soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 check: fmt lint proto-lint test ## what CI runs: formatting, lints, every test (licences and structure among them)
 

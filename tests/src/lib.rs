@@ -9,5 +9,6 @@ pub mod http;
 pub mod programs;
 pub mod proxy;
 pub mod sender;
+pub mod soak;
 pub mod wait;
 pub mod world;

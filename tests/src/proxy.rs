@@ -50,6 +50,8 @@ struct Plan {
     to: Option<SocketAddr>,
     /// So many of the next connections lose their acknowledgements.
     losing: u32,
+    /// Whether the two sides are parted: nothing passes, wherever it would go.
+    parted: bool,
 }
 
 impl Proxy {
@@ -88,6 +90,17 @@ impl Proxy {
         self.cut();
     }
 
+    /// Cuts every connection and lets nothing through until [`Proxy::heal`].
+    pub fn part(&self) {
+        self.shared.plan().parted = true;
+        self.cut();
+    }
+
+    /// The end of [`Proxy::part`].
+    pub fn heal(&self) {
+        self.shared.plan().parted = false;
+    }
+
     /// Cuts every connection; new ones are let through.
     pub fn cut(&self) {
         self.shared.round.send_modify(|round| *round += 1);
@@ -124,7 +137,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         };
         let (upstream, loses) = {
             let mut plan = shared.plan();
-            let Some(upstream) = plan.to else { continue };
+            let Some(upstream) = plan.to.filter(|_| !plan.parted) else {
+                continue;
+            };
             let loses = plan.losing > 0;
             plan.losing = plan.losing.saturating_sub(1);
             (upstream, loses)
