@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use weir_fault::{Mutant, mutant};
 use weir_journal::Journal;
 use weir_process::clock::Clock;
 use weir_process::health::Stage;
@@ -238,6 +239,9 @@ impl Fold {
         if oldest > position + 1 {
             return Err(FoldError::Missing { position, oldest });
         }
+        // A record too late, where there is one to miss.
+        let late = mutant(Mutant::ReplayFromWrongPosition) && next > position + 1;
+        let position = position + u64::from(late);
         let loaded = parts.catalog.load().await?;
         let state =
             State::load(committed.journal_id, position, loaded).map_err(FoldError::Damaged)?;

@@ -210,6 +210,7 @@ impl Ingest {
         let displaced = CancellationToken::new();
         std::mem::replace(&mut *hold(&slot.claim), displaced.clone()).cancel();
         let lane = tokio::select! {
+            biased;
             lane = Arc::clone(&slot.lane).lock_owned() => lane,
             () = displaced.cancelled() => return Err(Fault::Displaced),
             () = draining.cancelled() => return Err(Fault::Draining),

@@ -95,6 +95,7 @@ impl Maintenance {
         let mut first = true;
         loop {
             tokio::select! {
+                biased;
                 () = token.cancelled() => return,
                 _ = ticks.tick() => {}
             }

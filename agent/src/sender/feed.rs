@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
+use weir_fault::{Mutant, mutant};
 use weir_journal::{Item, ReadError, Reader};
 use weir_proto::{limits, record, v1};
 
@@ -145,7 +146,9 @@ impl Feed {
 
     fn batch(&mut self, stream: &Stream, batch: v1::Batch, header: &v1::BatchHeader, bytes: usize) {
         if self.definitions_due {
-            self.define(stream);
+            if !mutant(Mutant::DefinitionsLost) {
+                self.define(stream);
+            }
             self.definitions_due = false;
             self.defined_at = Some(self.next);
         }
@@ -194,7 +197,11 @@ impl Feed {
             through,
             reason: reason.into(),
             readings_before: self.readings,
-            readings,
+            readings: if mutant(Mutant::SkipWithoutCount) {
+                0
+            } else {
+                readings
+            },
         };
         let piece = Piece {
             from,

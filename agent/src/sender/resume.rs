@@ -5,6 +5,7 @@
 //! settled as far as the sink has the stream, and a [`Feed`] that goes on from there; or the finding
 //! that the stream has forked (a restored disk, a cloned machine).
 
+use weir_fault::{Mutant, mutant};
 use weir_journal::Item;
 use weir_proto::{record, v1};
 
@@ -33,6 +34,7 @@ impl Resume<'_> {
             self.settle(&piece, bytes);
         }
         self.settle_from_spool(welcome)?;
+        let in_flight = self.window.back().map_or(0, |piece| piece.through);
         self.window.forget_from(0);
         self.spool.release(self.stream)?;
 
@@ -50,7 +52,8 @@ impl Resume<'_> {
             None if durable_through == account.acked_through => account.readings_through,
             None => welcome.readings_through,
         };
-        let next = durable_through + 1;
+        let behind_flight = mutant(Mutant::ResumeBehindFlight);
+        let next = if behind_flight { in_flight } else { 0 }.max(durable_through) + 1;
         Ok(Feed::new(
             self.stream,
             next,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use weir_fault::{Point, point};
+use weir_fault::{Mutant, Point, mutant, point};
 use weir_process::clock::Clock;
 use weir_process::health::Stage;
 use weir_process::{random, work};
@@ -172,6 +172,7 @@ impl Flush {
             tracing::warn!(%error, retry_in = ?pause, "flush failed, rows stay in memory and journal");
             self.stage.failing(format!("flush: {error}"));
             tokio::select! {
+                biased;
                 () = self.token.cancelled() => return Err(FoldError::Stopped),
                 () = tokio::time::sleep(jittered(pause)) => {}
             }
@@ -193,7 +194,10 @@ impl Flush {
             point(Point::SinkIntended);
         }
         for (file, bytes) in files {
-            self.store.put(&file.path, bytes.clone()).await?;
+            let put = self.store.put(&file.path, bytes.clone()).await;
+            if !mutant(Mutant::CommitWithoutFile) {
+                put?;
+            }
         }
         point(Point::StorePut);
         match self.catalog.commit(commit).await {

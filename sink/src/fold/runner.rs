@@ -78,6 +78,7 @@ impl Runner {
             let shared = Arc::clone(&self.shared);
             let flushing = self.flushing.is_some();
             tokio::select! {
+                biased;
                 () = self.token.cancelled() => {}
                 _ = progress.changed() => {}
                 () = shared.flush_now.notified() => self.asked = true,

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use weir_fault::{Mutant, mutant};
 use weir_proto::batch::Block;
 use weir_proto::v1;
 
@@ -123,7 +124,7 @@ impl State {
     /// The watermark of the envelope's stream; 0 when it is new.
     pub(crate) fn watermark(&self, envelope: &Envelope) -> u64 {
         let number = envelope.stream().and_then(|key| self.numbers.get(&key));
-        number.map_or(0, |number| self.streams[*number as usize].ledger.watermark)
+        number.map_or(0, |number| known(&self.streams[*number as usize].ledger))
     }
 
     /// Takes one record in. `position` moves to its number whatever is in it.
@@ -250,7 +251,7 @@ impl State {
         defined: &[v1::Series],
         blocks: Result<Vec<Block>, String>,
     ) {
-        if header.sequence <= self.streams[stream as usize].ledger.watermark {
+        if header.sequence <= known(&self.streams[stream as usize].ledger) {
             self.duplicate(stream, header.readings);
             return;
         }
@@ -392,4 +393,13 @@ impl State {
         self.current.bytes += letter.body.len();
         self.current.dead.push(letter);
     }
+}
+
+/// Through this sequence nothing of the stream is taken again.
+fn known(ledger: &StreamLedger) -> u64 {
+    if mutant(Mutant::NoDedupe) {
+        return 0;
+    }
+    let off_by_one = mutant(Mutant::WatermarkOffByOne);
+    ledger.watermark.saturating_sub(u64::from(off_by_one))
 }

@@ -132,6 +132,7 @@ impl Call {
     /// Hello and Welcome.
     async fn begin(&mut self) -> Result<Session, End> {
         let first = tokio::select! {
+            biased;
             first = timeout(HELLO_TIME, self.requests.message()) => first,
             () = self.draining.cancelled() => return Err(End::Fault(Fault::Draining)),
         };
@@ -191,6 +192,7 @@ impl Call {
             let open = ending.is_none();
             let reads = open && answers.len() < MAX_ANSWERS && session.has_room();
             tokio::select! {
+                biased;
                 permit = self.sender.reserve(), if !answers.is_empty() => match permit {
                     Ok(permit) => {
                         permit.send(Ok(response(

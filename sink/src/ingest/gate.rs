@@ -72,6 +72,7 @@ impl Gate {
                 }
             }
             tokio::select! {
+                biased;
                 () = token.cancelled() => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
                 // Only a failure is worth looking at once: commits come by the hundred.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
-use weir_fault::{Point, point};
+use weir_fault::{Mutant, Point, mutant, point};
 use weir_journal::AppendError;
 use weir_proto::{limits, v1};
 
@@ -49,6 +49,7 @@ pub(super) struct Ends {
 impl Ends {
     async fn fault(&self) -> Fault {
         tokio::select! {
+            biased;
             () = self.displaced.cancelled() => Fault::Displaced,
             () = self.draining.cancelled() => Fault::Draining,
         }
@@ -105,6 +106,7 @@ impl Session {
         let last_pending = self.slot.stream().last_pending();
         if let Some(number) = last_pending {
             let through = tokio::select! {
+                biased;
                 through = self.ingest.inner.journal.committed(number) => through?,
                 fault = self.ends.fault() => return Err(fault),
                 () = tokio::time::sleep(HANDOVER) => {
@@ -147,6 +149,11 @@ impl Session {
 
     /// The journal is durable through `number`: the acknowledgement to send, if any is due.
     pub fn settle(&mut self, number: u64) -> Option<v1::Ack> {
+        let number = if mutant(Mutant::AckBeforeSync) {
+            u64::MAX
+        } else {
+            number
+        };
         let mut stream = self.slot.stream();
         stream.settle(number);
         let mut due = std::mem::take(&mut self.again);
@@ -354,9 +361,10 @@ impl Session {
                 other => return Ok(other?),
             }
             tokio::select! {
-                _ = progress.changed() => {}
+                biased;
                 fault = self.ends.fault() => return Err(fault),
                 () = tokio::time::sleep_until(deadline) => return Err(AppendError::Busy.into()),
+                _ = progress.changed() => {}
             }
         }
     }

@@ -15,6 +15,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use weir_fault::{Mutant, mutant};
 use weir_proto::v1;
 
 use super::check::{Readable, table_of};
@@ -116,7 +117,12 @@ impl Stream {
     fn screen_sequence(&self, sequence: u64) -> Result<Screened, Fault> {
         let expected = self.accepted.sequence + 1;
         if sequence < expected {
-            return Ok(Screened::Again);
+            let again = !mutant(Mutant::NoDedupe);
+            return Ok(if again {
+                Screened::Again
+            } else {
+                Screened::Wanted
+            });
         }
         if self.closed {
             return self.follows_close(sequence);
