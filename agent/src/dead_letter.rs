@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use weir_journal::{Disk, Storage};
 use weir_proto::{record, v1};
 
+pub(crate) mod request;
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +56,9 @@ pub struct Note {
     pub last_ns: i64,
     /// When it was set aside, unix nanoseconds.
     pub set_aside_ns: i64,
+    /// The stream it was put back into, in hex, while that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_in: Option<String>,
 }
 
 impl Note {
@@ -86,10 +90,31 @@ impl DeadLetters {
         let batch = self.dir.join(format!("{name}.batch"));
         self.write_whole(&batch, record)?;
         self.write_whole(&self.dir.join(format!("{name}.series")), series)?;
-        let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;
-        self.write_whole(&self.dir.join(format!("{name}.json")), &text)?;
-        self.storage.sync_dir(&self.dir)?;
+        self.write_note(note)?;
         Ok(batch)
+    }
+
+    /// Writes the note anew. When this returns, it survives a power loss.
+    pub(crate) fn write_note(&self, note: &Note) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;
+        let path = self.dir.join(format!("{}.json", note.name()));
+        self.write_whole(&path, &text)?;
+        self.storage.sync_dir(&self.dir)
+    }
+
+    /// Removes a letter, the note first: a crash leaves it listed or gone.
+    pub(crate) fn remove(&self, note: &Note) -> io::Result<()> {
+        for end in ["json", "batch", "series"] {
+            let path = self.dir.join(format!("{}.{end}", note.name()));
+            match self.storage.remove(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            if end == "json" {
+                self.storage.sync_dir(&self.dir)?;
+            }
+        }
+        self.storage.sync_dir(&self.dir)
     }
 
     /// A letter's batch and the series it may refer to; `None` where its files are gone or damaged.

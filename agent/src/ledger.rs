@@ -6,7 +6,7 @@
 //! assumed: acknowledged readings are counted one record at a time, by the record's own count, and
 //! compared with the cumulative count the records carry.
 //!
-//! Per stream: `produced = stored + spooled + dropped(reason) + unexplained`, where
+//! Per stream: `produced = stored + spooled + dropped(reason) + replayed + unexplained`, where
 //! `spooled = produced - readings_through` (readings of the stream through the last acknowledged
 //! sequence) and so `unexplained = readings_through - stored - dropped`.
 
@@ -157,6 +157,8 @@ pub(crate) struct Books {
     pub(crate) stream_id: [u8; 16],
     pub(crate) live: bool,
     pub(crate) account: Account,
+    /// Readings that were refused and put back into the spool since.
+    pub(crate) replayed: u64,
     /// Readings through the last record a completed commit covers.
     pub(crate) produced: u64,
     pub(crate) oldest_unacked_ns: i64,
@@ -191,7 +193,9 @@ pub struct StreamView {
     pub spooled: u64,
     /// Readings dropped for good, by reason; only reasons that occurred.
     pub dropped: BTreeMap<String, u64>,
-    /// `produced - acked - spooled - dropped`; anything but 0 is a fault to report.
+    /// Readings that were refused and put back since: they are produced anew by another stream.
+    pub replayed: u64,
+    /// `produced - acked - spooled - dropped - replayed`; anything but 0 is a fault to report.
     pub unexplained: i64,
     /// Every sequence through this one is durable at the sink.
     pub acked_through: u64,
@@ -212,6 +216,8 @@ pub struct Totals {
     pub spooled: u64,
     /// Sum of [`StreamView::dropped`].
     pub dropped: BTreeMap<String, u64>,
+    /// Sum of [`StreamView::replayed`].
+    pub replayed: u64,
     /// Sum of [`StreamView::unexplained`].
     pub unexplained: i64,
 }
@@ -225,7 +231,13 @@ impl Totals {
         for (reason, readings) in &stream.dropped {
             *self.dropped.entry(reason.clone()).or_default() += readings;
         }
+        self.replayed += stream.replayed;
         self.unexplained += stream.unexplained;
+    }
+
+    /// Moves readings from refused to replayed, as far as these sums have them.
+    pub(crate) fn replay(&mut self, readings: u64) {
+        self.replayed += take_refused(&mut self.dropped, readings);
     }
 }
 
@@ -233,19 +245,36 @@ impl Books {
     /// The stream's line of the ledger.
     pub(crate) fn view(&self) -> StreamView {
         let account = &self.account;
+        let mut dropped = account.dropped_by_reason();
+        let replayed = take_refused(&mut dropped, self.replayed);
         StreamView {
             stream_id: self.stream_id,
             live: self.live,
             produced: self.produced,
             acked: account.stored,
             spooled: self.produced.saturating_sub(account.readings_through),
-            dropped: account.dropped_by_reason(),
+            dropped,
+            replayed,
             unexplained: account.unexplained(),
             acked_through: account.acked_through,
             oldest_unacked_ns: self.oldest_unacked_ns,
             bytes: self.bytes,
         }
     }
+}
+
+/// Takes up to so many readings out of what was refused; answers how many.
+fn take_refused(dropped: &mut BTreeMap<String, u64>, readings: u64) -> u64 {
+    let name = reason_name(slot(v1::DropReason::Refused));
+    let Some(refused) = dropped.get_mut(name) else {
+        return 0;
+    };
+    let taken = readings.min(*refused);
+    *refused -= taken;
+    if *refused == 0 {
+        dropped.remove(name);
+    }
+    taken
 }
 
 /// What the agent tells the sink about one stream.

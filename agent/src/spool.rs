@@ -43,12 +43,14 @@ mod metrics;
 mod overflow;
 mod recover;
 mod renew;
+mod replay;
 mod retire;
 mod state;
 mod stream;
 
 pub use error::SpoolError;
 pub(crate) use recover::hex;
+pub(crate) use replay::Replayed;
 pub(crate) use stream::Stream;
 
 #[cfg(test)]
@@ -245,6 +247,7 @@ impl Spool {
         let spool = Spool {
             shared: Arc::new(shared),
         };
+        spool.settle_replays();
         let mut inner = spool.lock();
         if spool.live_or_begin(&mut inner)?.is_none() {
             tracing::error!(dir = %spool.shared.dir.display(), "disk is full: a stream is begun when there is room");

@@ -26,6 +26,14 @@ named! {
         AgentRefused = "agent.refused",
         /// The dead letter is durable; its skip was not sent.
         AgentSetAside = "agent.set_aside",
+        /// A copy of dead letters is written and does not count yet.
+        AgentReplayCopied = "agent.replay_copied",
+        /// The letters say that they are in it.
+        AgentReplayNoted = "agent.replay_noted",
+        /// The books of their stream say so, too.
+        AgentReplayBooked = "agent.replay_booked",
+        /// The copy counts; the letters are still there.
+        AgentReplayed = "agent.replayed",
         /// The spool's state file is about to be written.
         AgentState = "agent.state",
         /// The spool's state file is written and synced; nothing was removed on its word.

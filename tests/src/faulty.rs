@@ -112,6 +112,11 @@ impl FaultySink {
         }
     }
 
+    /// Another plan from now on.
+    pub fn plan(&self, plan: Plan) {
+        lock(&self.state).plan = plan;
+    }
+
     /// A copy of what was seen so far.
     pub fn seen(&self) -> Seen {
         lock(&self.state).seen.clone()

@@ -10,6 +10,7 @@
 //! | `sink` | the sink is killed |
 //! | `agent` | the agent is killed, delivering to one sink that all cases share |
 //! | `refused` | the agent is killed while a sink refuses batches |
+//! | `replay` | dead letters are being put back |
 //! | `control` | the same with the code broken: the matrix must see it |
 //!
 //! `WEIR_TESTS_CRASH_ROUNDS` (1 when not set) makes it longer: so many times as many kills of each
@@ -25,6 +26,8 @@ mod control;
 mod feeder;
 #[path = "crash_matrix/refused.rs"]
 mod refused;
+#[path = "crash_matrix/replay.rs"]
+mod replay;
 #[path = "crash_matrix/sink.rs"]
 mod sink;
 
@@ -33,7 +36,7 @@ use std::sync::Arc;
 use weir_tests::counting::audited;
 use weir_tests::world::Sink;
 
-use cases::{AGENT, REFUSED, SINK, all_of};
+use cases::{AGENT, REFUSED, REPLAY, SINK, all_of};
 
 /// Every point in the sink, alone.
 /// Red when the sink acknowledges what it has not synced (`ack_before_sync`), stores a sequence
@@ -80,10 +83,20 @@ async fn agent_killed_around_a_refusal_keeps_the_batch_and_delivers_the_rest() {
     .await;
 }
 
+/// The points of a replay: every reading is delivered once in the end, and no letter is left.
+/// Red when a start does not settle what a replay had begun (`settle_replays` left out).
+#[tokio::test]
+async fn replay_killed_anywhere_delivers_each_reading_once() {
+    cases::run(cases::each(REPLAY, false), |case| async move {
+        replay::run(&case).await
+    })
+    .await;
+}
+
 /// A point that is added to the programs and not to the matrix would be tested by nobody.
 #[test]
 fn every_point_has_a_case() {
-    let covered: Vec<_> = all_of(&[SINK, AGENT, REFUSED]);
+    let covered: Vec<_> = all_of(&[SINK, AGENT, REFUSED, REPLAY]);
     for point in weir_fault::Point::ALL {
         assert!(covered.contains(point), "no case kills at {}", point.name());
     }

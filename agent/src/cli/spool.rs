@@ -5,13 +5,16 @@
 //! | `ls` | streams, oldest first, and dead letters | 0 |
 //! | `verify` | reads every checksum and every payload | 1 when anything is damaged |
 //! | `export` | writes readings as CSV or JSON | 1 when some could not be read |
+//! | `replay` | puts dead letters back into the spool | 1 when some could not be put back, 69 when the agent does not answer |
 //!
-//! All of them read without a lock and change nothing, so that they can be used beside a running
-//! agent; what it has written and not yet synced is then shown too. A directory without a spool and
+//! All but `replay` read without a lock and change nothing, so that they can be used beside a running
+//! agent; what it has written and not yet synced is then shown too. `replay` asks the running agent,
+//! by a file in its data directory, or does it itself when none runs. A directory without a spool and
 //! a stream that is not there are exit 64.
 
 mod export;
 mod ls;
+mod replay;
 mod verify;
 
 use std::io;
@@ -46,13 +49,6 @@ pub(super) fn command() -> Command {
         .long("stream")
         .value_name("ID")
         .help("only this stream: its id, or as much of its beginning as names one");
-    let sequence = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .value_name("SEQUENCE")
-            .value_parser(value_parser!(u64))
-            .help(help)
-    };
     Command::new("spool")
         .about("Look into the spool, beside a running agent or without one")
         .subcommand_required(true)
@@ -69,31 +65,57 @@ pub(super) fn command() -> Command {
                 .arg(stream.clone()),
         )
         .subcommand(
-            Command::new("export")
-                .about("Write readings as CSV or JSON")
+            Command::new("replay")
+                .about("Put dead letters back into the spool, to be delivered again")
                 .arg(
-                    Arg::new("format")
-                        .long("format")
-                        .value_parser(["csv", "json"])
-                        .default_value("csv")
-                        .help("csv, or json: one object per line"),
+                    Arg::new("letter")
+                        .value_name("LETTER")
+                        .num_args(1..)
+                        .conflicts_with("all")
+                        .help("names as `spool ls` shows them"),
                 )
-                .arg(stream)
                 .arg(
-                    Arg::new("dead-letters")
-                        .long("dead-letters")
+                    Arg::new("all")
+                        .long("all")
                         .action(ArgAction::SetTrue)
-                        .help("the readings of dead letters instead of those in the streams"),
-                )
-                .arg(sequence("from", "leave out sequences before this one"))
-                .arg(sequence("through", "leave out sequences after this one"))
-                .arg(
-                    Arg::new("output")
-                        .long("output")
-                        .value_name("FILE")
-                        .value_parser(value_parser!(PathBuf))
-                        .help("write to a new file instead of standard output"),
+                        .help("every dead letter"),
                 ),
+        )
+        .subcommand(export_command(stream))
+}
+
+fn export_command(stream: Arg) -> Command {
+    let sequence = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("SEQUENCE")
+            .value_parser(value_parser!(u64))
+            .help(help)
+    };
+    Command::new("export")
+        .about("Write readings as CSV or JSON")
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_parser(["csv", "json"])
+                .default_value("csv")
+                .help("csv, or json: one object per line"),
+        )
+        .arg(stream)
+        .arg(
+            Arg::new("dead-letters")
+                .long("dead-letters")
+                .action(ArgAction::SetTrue)
+                .help("the readings of dead letters instead of those in the streams"),
+        )
+        .arg(sequence("from", "leave out sequences before this one"))
+        .arg(sequence("through", "leave out sequences after this one"))
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("write to a new file instead of standard output"),
         )
 }
 
@@ -114,6 +136,7 @@ pub(super) fn run(config: &Config, matches: &ArgMatches) -> anyhow::Result<Exit>
     match name {
         "ls" => ls::ls(&place, own.get_flag("json")),
         "verify" => verify::verify(&place, own),
+        "replay" => replay::replay(&place, config, own),
         _ => export::export(&place, own),
     }
 }

@@ -15,6 +15,7 @@ fn note(sequence: u64) -> Note {
         first_ns: 1,
         last_ns: 2,
         set_aside_ns: i64::try_from(sequence).unwrap(),
+        replayed_in: None,
     }
 }
 

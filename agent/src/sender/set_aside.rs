@@ -34,6 +34,7 @@ pub(crate) fn set_aside(
         first_ns: header.first_ns,
         last_ns: header.last_ns,
         set_aside_ns: spool.wall_ns(),
+        replayed_in: None,
     };
     let letters = spool.dead_letters();
     let path = letters

@@ -17,6 +17,7 @@ use crate::spool::{Overflow, SpoolConfig};
 mod damage;
 mod foreign;
 mod newest;
+mod replay;
 mod rollback;
 mod sink;
 

@@ -15,9 +15,12 @@ use weir_process::health::Stage;
 use weir_process::metrics::Registry;
 
 use super::Spool;
+use crate::ledger::Totals;
 
 /// How often losses are looked at and the stage says that it is alive.
 const TICK: Duration = Duration::from_millis(250);
+/// How often the data directory is looked at for requests of a command.
+const ASK: Duration = Duration::from_secs(1);
 /// How often the high-water mark of the live stream is noted: what a damaged end costs is exact up to then.
 const NOTE: Duration = Duration::from_secs(30);
 
@@ -29,6 +32,20 @@ impl Spool {
 
     /// Keeps losses flowing into the books, and says how the spool fares. Runs until it is dropped.
     pub(crate) async fn tend(&self, stage: Stage) {
+        tokio::join!(self.keep_books(stage), self.serve());
+    }
+
+    /// Answers commands; one may wait for the disk for a while.
+    async fn serve(&self) {
+        let mut ticks = tokio::time::interval(ASK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.serve_request().await;
+        }
+    }
+
+    async fn keep_books(&self, stage: Stage) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut noted = Instant::now();
@@ -121,19 +138,7 @@ impl Collector for Scrape {
             "readings the books cannot account for",
             view.totals.unexplained,
         )?;
-        let produced = view.totals.produced;
-        total(
-            &mut encoder,
-            "ledger_produced",
-            "readings of all streams held or delivered",
-            produced,
-        )?;
-        total(
-            &mut encoder,
-            "ledger_acked",
-            "readings the sink has made durable",
-            view.totals.acked,
-        )?;
+        ledger(&mut encoder, &view.totals)?;
         let seconds = Duration::from_nanos(stats.sync_nanos_total).as_secs_f64();
         seconds_total(
             &mut encoder,
@@ -154,6 +159,28 @@ impl Collector for Scrape {
             stats.bytes_written,
         )
     }
+}
+
+fn ledger(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> Result<(), std::fmt::Error> {
+    let produced = totals.produced;
+    total(
+        encoder,
+        "ledger_produced",
+        "readings of all streams held or delivered",
+        produced,
+    )?;
+    total(
+        encoder,
+        "ledger_acked",
+        "readings the sink has made durable",
+        totals.acked,
+    )?;
+    total(
+        encoder,
+        "ledger_replayed",
+        "readings that were refused and put back into the spool",
+        totals.replayed,
+    )
 }
 
 struct Gauges<'a, 'e>(&'a mut DescriptorEncoder<'e>);

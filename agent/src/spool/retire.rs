@@ -124,7 +124,7 @@ impl Spool {
     }
 
     /// A stream beside the held ones: it is entered only when it is whole.
-    fn begin_copy(&self) -> Result<Arc<Stream>, SpoolError> {
+    pub(super) fn begin_copy(&self) -> Result<Arc<Stream>, SpoolError> {
         let mut inner = self.lock();
         let copy = self.begin_stream(&mut inner, BTreeMap::new())?;
         inner.streams.retain(|held| held.id != copy.id);
@@ -132,7 +132,7 @@ impl Spool {
     }
 
     /// Removes a copy that did not become whole, once its writer has let go of the files.
-    async fn discard_copy(&self, copy: &Stream) {
+    pub(super) async fn discard_copy(&self, copy: &Stream) {
         copy.journal.close();
         let mut progress = copy.progress();
         let _ = progress.wait_for(|progress| progress.closed).await;
@@ -209,7 +209,7 @@ async fn copy_hole(
 }
 
 /// Appends, waiting while the journal is busy or the disk is full: the caller bounds the wait.
-async fn append_waiting(
+pub(super) async fn append_waiting(
     stream: &Stream,
     append: impl Fn(&Stream) -> Result<u64, AppendError>,
 ) -> Result<(), SpoolError> {

@@ -27,7 +27,9 @@
 //! | 216 | 8 | ... and the readings of the stream through it |
 //! | 224 | 8 | `dropped_through`: the last sequence that was dropped to make room ... |
 //! | 232 | 8 | ... and the readings of the stream through it |
-//! | 240 | 268 | zero |
+//! | 240 | 8 | readings of acknowledged Skips (refused) that were put back into the spool since |
+//! | 248 | 16 | the stream the last of them were put into |
+//! | 264 | 244 | zero |
 //! | 508 | 4 | crc32c of bytes 0..508 |
 
 use std::io;
@@ -71,6 +73,10 @@ pub(crate) struct State {
     pub(crate) dropped_through: u64,
     /// ... and the readings of the stream through it.
     pub(crate) dropped_readings: u64,
+    /// Readings that were refused and put back since ...
+    pub(crate) replayed: u64,
+    /// ... the last of them into this stream.
+    pub(crate) replayed_into: [u8; 16],
 }
 
 /// The open file.
@@ -203,6 +209,8 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
     put(&mut slot, 216, account.peak.1);
     put(&mut slot, 224, state.dropped_through);
     put(&mut slot, 232, state.dropped_readings);
+    put(&mut slot, 240, state.replayed);
+    slot[248..264].copy_from_slice(&state.replayed_into);
     let crc = crc32c::crc32c(&slot[..CRC_AT]);
     slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     slot
@@ -242,6 +250,8 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         known_readings: get(slot, 200),
         dropped_through: get(slot, 224),
         dropped_readings: get(slot, 232),
+        replayed: get(slot, 240),
+        replayed_into: slot[248..264].try_into().expect("sixteen bytes"),
     };
     Some(Ok((get(slot, 16), state)))
 }

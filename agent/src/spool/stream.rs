@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use weir_journal::{AppendError, Committer, Journal, Progress, Reader};
 use weir_proto::{record, v1};
 
+use super::recover::hex;
 use super::state::{State, StateFile};
 use super::{Draft, RECORD_KIND, SpoolError};
 use crate::ledger::{Account, Books, Dropped, Piece, Settled, StreamView};
@@ -229,6 +230,25 @@ impl Stream {
         self.checkpoint_locked(&mut ledger)
     }
 
+    /// Moves readings from refused to replayed, durably: they are in that stream now.
+    pub(crate) fn book_replay(&self, into: [u8; 16], readings: u64) -> Result<(), SpoolError> {
+        let mut ledger = self.lock();
+        ledger.state.replayed += readings;
+        ledger.state.replayed_into = into;
+        self.checkpoint_locked(&mut ledger)
+    }
+
+    /// Takes that back, if it was booked: the stream with this id, in hex, never became whole.
+    pub(crate) fn unbook_replay(&self, into: &str, readings: u64) -> Result<(), SpoolError> {
+        let mut ledger = self.lock();
+        if hex(&ledger.state.replayed_into) != into {
+            return Ok(());
+        }
+        ledger.state.replayed = ledger.state.replayed.saturating_sub(readings);
+        ledger.state.replayed_into = [0; 16];
+        self.checkpoint_locked(&mut ledger)
+    }
+
     /// Notes, durably, whether this is a copy that is not whole yet: the next start removes it.
     pub(crate) fn set_partial(&self, partial: bool) -> Result<(), SpoolError> {
         let mut ledger = self.lock();
@@ -367,6 +387,7 @@ impl Stream {
             stream_id: self.id,
             live: self.is_live(),
             account: ledger.state.account.clone(),
+            replayed: ledger.state.replayed,
             produced: ledger.durable_readings,
             oldest_unacked_ns,
             bytes: self.bytes(),

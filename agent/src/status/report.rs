@@ -100,7 +100,7 @@ struct Stream {
     bytes: u64,
 }
 
-/// Where every reading is: `produced = acked + spooled + dropped + unexplained`.
+/// Where every reading is: `produced = acked + spooled + dropped + replayed + unexplained`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Books {
     produced: u64,
@@ -109,6 +109,9 @@ struct Books {
     /// By reason.
     dropped: BTreeMap<String, u64>,
     dropped_total: u64,
+    /// Refused, and put back since: produced anew by another stream.
+    #[serde(default)]
+    replayed: u64,
     unexplained: i64,
 }
 
@@ -176,6 +179,7 @@ impl Report {
                 spooled: totals.spooled,
                 dropped_total: totals.dropped.values().sum(),
                 dropped: totals.dropped,
+                replayed: totals.replayed,
                 unexplained: totals.unexplained,
             },
         }
@@ -343,6 +347,7 @@ fn stream(view: StreamView, wall_ns: i64) -> Stream {
             spooled: view.spooled,
             dropped_total: view.dropped.values().sum(),
             dropped: view.dropped,
+            replayed: view.replayed,
             unexplained: view.unexplained,
         },
         acked_through: view.acked_through,

@@ -2,7 +2,6 @@
 
 mod clocks;
 mod journals;
-mod lost;
 mod recovery;
 pub(crate) mod sender;
 mod streams;

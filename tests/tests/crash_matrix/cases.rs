@@ -66,6 +66,14 @@ pub(crate) const AGENT: Points = &[
 /// In the agent, with a sink that refuses.
 pub(crate) const REFUSED: Points = &[(Point::AgentRefused, 2), (Point::AgentSetAside, 2)];
 
+/// In `weir-agent spool replay`, run while no agent does.
+pub(crate) const REPLAY: Points = &[
+    (Point::AgentReplayCopied, 1),
+    (Point::AgentReplayNoted, 1),
+    (Point::AgentReplayBooked, 1),
+    (Point::AgentReplayed, 1),
+];
+
 /// Cases that run at one time: a kill and a start are mostly waiting.
 const AT_ONE_TIME: usize = 5;
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
+use weir_tests::faulty::{FaultySink, Plan};
 use weir_tests::programs;
 use weir_tests::world::{Agent, run_once};
 
@@ -152,6 +153,47 @@ async fn verify_names_the_damaged_sequence_and_its_readings() {
     let found = values(&text(&exported.stdout));
     let gap: Vec<u64> = (1..=30).chain(41..=100).collect();
     assert_eq!(found[..gap.len()], gap[..]);
+}
+
+/// The agent counts from 1: with what was refused put back, nothing is missing and nothing is there twice.
+/// Seen red with a letter left where it is (a second replay finds it again).
+#[tokio::test]
+async fn dead_letters_are_put_back_beside_a_running_agent() {
+    let place = tempfile::tempdir().expect("a directory");
+    let refusing = Plan {
+        refuse: Some(3),
+        ..Plan::default()
+    };
+    let sink = FaultySink::start(refusing).await;
+    let url = format!("http://{}", sink.address);
+    let settings = counting(&[("SAMPLE_INTERVAL", "10ms"), ("BATCH_MAX_READINGS", "10")]);
+    let mut agent = Agent::start(place.path(), "refused", &url, &settings).await;
+    wait_own(&agent, "acked", 50).await;
+    assert_eq!(agent.status().await["ledger"]["dropped"]["refused"], 10);
+    sink.plan(Plan::default());
+
+    let data = agent.data();
+    let none = spool(&data, &["replay"]);
+    assert_eq!(none.status.code(), Some(64), "{none:?}");
+    let unknown = spool(&data, &["replay", "nobody-1"]);
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    assert!(text(&unknown.stderr).contains("there is no letter nobody-1"));
+    let letter = json(&spool(&data, &["ls", "--json"]))["dead_letters"][0].clone();
+    let stream = letter["stream_id"].as_str().unwrap();
+    let name = format!("{stream}-{}", letter["sequence"]);
+    let put_back = spool(&data, &["replay", &name]);
+    assert!(put_back.status.success(), "{put_back:?}");
+    assert!(text(&put_back.stdout).contains("1 of the dead letters, 10 readings"));
+    let again = spool(&data, &["replay", "--all"]);
+    assert!(again.status.success(), "{again:?}");
+    assert!(text(&again.stdout).contains("0 of the dead letters, 0 readings"));
+
+    assert!(agent.terminate().await.success());
+    let stored = sink.seen().readings();
+    let mut values: Vec<u64> = stored.iter().map(|(_, value)| *value as u64).collect();
+    values.sort_unstable();
+    assert_eq!(values, (1..=values.len() as u64).collect::<Vec<u64>>());
+    assert!(values.len() >= 60);
 }
 
 #[test]

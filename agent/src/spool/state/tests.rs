@@ -24,6 +24,8 @@ fn state(n: u64) -> State {
         known_readings: 10 * n + 50,
         dropped_through: n + 2,
         dropped_readings: 10 * n + 20,
+        replayed: n + 1,
+        replayed_into: [7; 16],
     }
 }
 

@@ -49,7 +49,6 @@ impl Sender {
             .encode_to_vec()
             .into(),
             clock: None,
-            lost: None,
         }
     }
 
