@@ -84,6 +84,7 @@ async fn run(dir: &Path, requests: Vec<(usize, v1::DeliverRequest)>) -> (Duratio
             max_connections: 100,
             max_streams: 100,
             high_water_bytes: u64::MAX,
+            lost_after: std::time::Duration::ZERO,
         },
         IngestMetrics::register(&Registry::new("bench")),
     );

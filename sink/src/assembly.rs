@@ -262,6 +262,8 @@ impl Sink {
             verdict: Verdict::default(),
         };
         running.watch_gate(&health, &ingest);
+        let watching = ingest.clone().watch_spools(running.shutdown.token());
+        running.shutdown.spawn("spools", watching);
         let maintenance = Maintenance::new(
             &fold,
             parts.catalog.clone(),

@@ -95,6 +95,8 @@ pub struct StreamLedger {
     pub last_seen_ns: i64,
     /// Sink time minus agent time at the last record.
     pub clock_offset_ns: i64,
+    /// When the sink decided that the agent holds this stream no more; 0 while it may.
+    pub lost_at_ns: i64,
 }
 
 impl StreamLedger {
@@ -116,6 +118,7 @@ impl StreamLedger {
             first_seen_ns: seen_ns,
             last_seen_ns: seen_ns,
             clock_offset_ns: 0,
+            lost_at_ns: 0,
         }
     }
 

@@ -44,18 +44,6 @@ pub fn main() -> Exit {
 
 fn command() -> Command {
     let version = version_with_commit(env!("CARGO_PKG_VERSION"));
-    let url = || {
-        Arg::new("url")
-            .long("url")
-            .value_name("URL")
-            .help("where the sink answers, as in http://127.0.0.1:4318")
-    };
-    let flag = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .action(ArgAction::SetTrue)
-            .help(help)
-    };
     let format = Arg::new("format")
         .long("format")
         .value_name("FORMAT")
@@ -85,23 +73,7 @@ fn command() -> Command {
                 .arg(format)
                 .arg(url()),
         )
-        .subcommand(
-            Command::new("ledger")
-                .about("show a running sink's ledger: produced = stored + spooled + dropped")
-                .arg(flag("json", "print the answer as it is"))
-                .arg(flag("open", "leave out streams that have ended"))
-                .arg(flag(
-                    "audit",
-                    "also read every file: its checksum, its rows",
-                ))
-                .arg(
-                    Arg::new("agent")
-                        .long("agent")
-                        .value_name("NAME")
-                        .help("only this agent"),
-                )
-                .arg(url()),
-        )
+        .subcommand(ledger())
         .subcommand(
             Command::new("health")
                 .about("ask whether a running sink is ready")
@@ -110,6 +82,59 @@ fn command() -> Command {
         .subcommand(Command::new("recover").about(
             "count journal records that can no longer be had as lost, so that the sink starts",
         ))
+}
+
+/// Where the sink is asked.
+fn url() -> Arg {
+    Arg::new("url")
+        .long("url")
+        .value_name("URL")
+        .help("where the sink answers, as in http://127.0.0.1:4318")
+}
+
+fn agent() -> Arg {
+    Arg::new("agent")
+        .long("agent")
+        .value_name("NAME")
+        .help("only this agent")
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+fn ledger() -> Command {
+    Command::new("ledger")
+                .about("show a running sink's ledger: produced = stored + spooled + dropped")
+                .arg(flag("json", "print the answer as it is"))
+                .arg(flag("open", "leave out streams that have ended"))
+                .arg(flag(
+                    "audit",
+                    "also read every file: its checksum, its rows",
+                ))
+                .arg(agent())
+                .arg(url())
+                .subcommand(
+                    Command::new("settle")
+                        .about("count what a deleted spool or a dead agent still held as lost")
+                        .long_about(
+                            "Count what a deleted spool or a dead agent still held as dropped, \
+                             spool_lost. Without --agent and --stream: of all streams that their \
+                             agents do not list any more. A connected stream is left alone, and one \
+                             that reappears takes its readings back.",
+                        )
+                        .arg(agent())
+                        .arg(
+                            Arg::new("stream")
+                                .long("stream")
+                                .value_name("ID")
+                                .help("only this stream, 32 hex digits"),
+                        )
+                        .arg(url()),
+                )
 }
 
 fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {

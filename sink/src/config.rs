@@ -182,6 +182,7 @@ fn read_ingest(reader: &mut Reader, journal_bytes: u64) -> IngestConfig {
         max_connections: size(connections),
         max_streams: size(streams),
         high_water_bytes: journal_bytes / 10 * HIGH_WATER_TENTHS,
+        lost_after: reader.duration("ledger.lost_after"),
     }
 }
 

@@ -12,6 +12,7 @@
 //! | 6 `report` | weir.v1.Report | only on the last record of a request that carried one |
 //! | 7 `record` | bytes | an encoded `weir.v1.Record`: batch, skip, definitions or close |
 //! | 8 `clock` | [`ClockSample`] | on the first record after the agent said what its clocks say |
+//! | 9 `lost` | optional bool | instead of a record: the sink has decided that the agent holds this stream no more (true), or that it does (false) |
 //!
 //! | `ClockSample` field | type | what it holds |
 //! |---|---|---|
@@ -68,6 +69,9 @@ pub struct Envelope {
     /// Two clocks at one moment, where they were heard of just before this record.
     #[prost(message, optional, tag = "8")]
     pub clock: Option<ClockSample>,
+    /// Instead of a record: whether the agent has lost what it held of this stream.
+    #[prost(bool, optional, tag = "9")]
+    pub lost: Option<bool>,
 }
 
 /// What the agent's clocks said when the sink's said something.
@@ -149,6 +153,7 @@ mod tests {
                 sink_ns: 3,
                 own_machine: true,
             }),
+            lost: None,
         };
         let mut whole = envelope.head();
         whole.extend_from_slice(&envelope.record);

@@ -29,9 +29,9 @@ use weir_process::probes;
 use crate::audit::audit;
 use crate::catalog::Catalog;
 use crate::fold::FoldHandle;
-use crate::ingest::Ingest;
-use crate::ledger::{self, Audit, Ledger, Line};
-use crate::model::Kind;
+use crate::ingest::{Ingest, Wanted};
+use crate::ledger::{self, Audit, GivenUp, GivenUpStream, Ledger, Line};
+use crate::model::{Kind, StreamId};
 use crate::store::Store;
 
 use sql::Sql;
@@ -116,6 +116,10 @@ impl Front {
         let answer = match request.uri().path() {
             "/v1/sql" if request.method() == Method::POST => self.sql.answer(&request).await,
             "/v1/sql" => Err(Refusal::method("POST")),
+            "/v1/ledger/settle" if request.method() == Method::POST => {
+                self.settle(request.uri().query().unwrap_or("")).await
+            }
+            "/v1/ledger/settle" => Err(Refusal::method("POST")),
             "/v1/ledger" if reads => self.ledger(request.uri().query().unwrap_or("")).await,
             path => match probes::answer(path, &self.health, &self.registry) {
                 Some(answer) if reads => Ok(answer),
@@ -130,6 +134,21 @@ impl Front {
         answer.unwrap_or_else(Refusal::into_response)
     }
 
+    async fn settle(&self, query: &str) -> Result<Response, Refusal> {
+        let wanted = wanted(query)?;
+        let settled = self.books.ingest.settle_lost(&wanted).await;
+        let settled = settled.map_err(|fault| Refusal::of(fault.kind(), fault.to_string()))?;
+        let streams = settled.into_iter().map(|one| GivenUpStream {
+            agent: one.agent,
+            stream_id: one.stream.to_string(),
+            readings: one.readings,
+        });
+        let answer = GivenUp {
+            streams: streams.collect(),
+        };
+        Ok(json(StatusCode::OK, &answer))
+    }
+
     async fn ledger(&self, query: &str) -> Result<Response, Refusal> {
         let filter = Filter::parse(query)?;
         let mut lines = self.books.lines();
@@ -140,6 +159,26 @@ impl Front {
         }
         Ok(json(StatusCode::OK, &ledger))
     }
+}
+
+/// Which streams are to be given up.
+fn wanted(query: &str) -> Result<Wanted, Refusal> {
+    let mut wanted = Wanted::default();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "agent" => wanted.agent = Some(value.into_owned()),
+            "stream" => {
+                let id = StreamId::from_hex(&value);
+                let text = "stream must be 32 hex digits, as the ledger shows them";
+                wanted.stream = Some(id.ok_or_else(|| Refusal::of(Kind::Invalid, text))?);
+            }
+            _ => {
+                let text = format!("unknown parameter {name}: use agent or stream");
+                return Err(Refusal::of(Kind::Invalid, text));
+            }
+        }
+    }
+    Ok(wanted)
 }
 
 /// Which lines of the ledger are wanted.

@@ -18,6 +18,7 @@
 mod check;
 mod fault;
 mod gate;
+mod lost;
 mod mark;
 mod restore;
 mod session;
@@ -44,6 +45,8 @@ use crate::model::{StreamId, StreamKey};
 
 pub use fault::{Fault, Refusal, refused_code_name};
 pub use gate::Gate;
+pub(crate) use lost::Held;
+pub use lost::{Settled, Wanted};
 pub use mark::{Mark, REASONS};
 pub use restore::RestoreError;
 pub use session::{Session, Taken};
@@ -69,6 +72,8 @@ pub struct IngestConfig {
     pub max_streams: usize,
     /// Journal bytes from which nothing more is accepted.
     pub high_water_bytes: u64,
+    /// How long an agent leaves a stream out before what it held counts as lost; zero is never.
+    pub lost_after: Duration,
 }
 
 /// Where accepted records go on to. Must not block: the call is on the way to an acknowledgement.
@@ -115,6 +120,13 @@ pub struct Seen {
     pub clock_offset_ns: i64,
     /// What the next record takes along into the journal.
     pub(crate) sample: Option<ClockSample>,
+    /// Since when the sink counts what the agent held of this stream as lost, by the monotonic clock; 0
+    /// from before the start.
+    pub(crate) lost: Option<u64>,
+    /// What the agent's last Hello of this stream said it holds.
+    pub(crate) held: Option<Held>,
+    /// Since when its agent leaves this stream out, by the monotonic clock.
+    pub(crate) unlisted_since: Option<u64>,
 }
 
 /// One stream, for the ledger.
@@ -224,6 +236,11 @@ impl Ingest {
             seen.agent.clone_from(&hello.agent);
             seen.clock_offset_ns = 0;
             seen.sample = None;
+            seen.held = Held::of(hello, self.inner.clock.monotonic_ns());
+            seen.unlisted_since = None;
+        }
+        if hold(&slot.seen).lost.is_some() {
+            self.take_back(&slot).await?;
         }
         if let Some(clock) = &hello.clock {
             self.hear(&slot, &boot_id, clock, heard_ns);

@@ -9,7 +9,7 @@
 //! | `stored` | rows the fold took, in files or in memory, and `pending_fold` |
 //! | `pending_fold` | readings that are durable in the journal and not folded yet |
 //! | `spooled` | `produced` less the readings through the watermark |
-//! | `dropped` | closed by skips, by reason; and what the fold set aside (`fold_error`) |
+//! | `dropped` | closed by skips, by reason; what the fold set aside (`fold_error`); and instead of `spooled` what a lost spool held (`spool_lost`) |
 //! | `unexplained` | readings through the fold's watermark that are neither stored nor dropped |
 //!
 //! `missed_ticks` stands beside the equation: an upper bound of readings that never were.
@@ -21,7 +21,7 @@ use weir_proto::v1;
 
 use crate::catalog::StreamLedger;
 use crate::ingest::{Mark, StreamView};
-use crate::model::{StreamId, drop_reason_name};
+use crate::model::{SPOOL_LOST, StreamId, drop_reason_name};
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +80,24 @@ pub struct Totals {
     pub pending_fold: u64,
 }
 
+/// What `POST /v1/ledger/settle` answers: the streams that were given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// One object per stream.
+    pub streams: Vec<GivenUpStream>,
+}
+
+/// A stream whose rest counts as lost from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUpStream {
+    /// Who sent it.
+    pub agent: String,
+    /// 32 hex digits.
+    pub stream_id: String,
+    /// Readings that are `dropped(spool_lost)` now.
+    pub readings: u64,
+}
+
 /// What `GET /v1/ledger` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -110,6 +128,11 @@ pub struct Audit {
 }
 
 impl Line {
+    /// Readings its agent held when the spool was lost; in `dropped` as well.
+    pub fn spool_lost(&self) -> u64 {
+        self.dropped.get(SPOOL_LOST).copied().unwrap_or(0)
+    }
+
     /// Over all reasons.
     pub fn dropped_total(&self) -> u64 {
         self.dropped
@@ -204,7 +227,10 @@ fn line(view: &StreamView, folded: Option<StreamLedger>, now_ns: i64) -> Line {
     let report = view.seen.report;
     let reported = report.map_or(0, |(report, _)| report.produced);
     let produced = reported.max(through);
-    let spooled = produced - through;
+    let mut spooled = produced - through;
+    if folded.lost_at_ns != 0 && spooled > 0 {
+        dropped.insert(SPOOL_LOST.to_owned(), std::mem::take(&mut spooled));
+    }
     Line {
         tenant,
         agent,

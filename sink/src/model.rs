@@ -143,6 +143,9 @@ pub fn drop_reason_name(reason: v1::DropReason) -> &'static str {
     }
 }
 
+/// The sink's own reason: what an agent still held of a stream when its spool was lost.
+pub const SPOOL_LOST: &str = "spool_lost";
+
 /// The sink's own reason: a record the fold could not take in; it is in the sink's dead-letter store.
 pub const FOLD_ERROR: &str = "fold_error";
 

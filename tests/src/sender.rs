@@ -14,8 +14,8 @@ use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use weir_proto::v1::record::Record as Kind;
 use weir_proto::v1::{
-    Batch, BatchHeader, Clock, Close, DeliverRequest, DeliverResponse, Hello, Record, Series, Skip,
-    Welcome,
+    Batch, BatchHeader, Clock, Close, DeliverRequest, DeliverResponse, Hello, Record, Report,
+    Series, Skip, Welcome,
 };
 
 /// No answer of a sink is waited for longer than this.
@@ -276,6 +276,18 @@ impl Call {
     /// Sends one batch in a request of its own.
     pub async fn batch(&mut self, batch: Batch) {
         self.send(vec![Kind::Batch(batch)]).await;
+    }
+
+    /// Sends one batch in a request that says what the agent knows of its stream.
+    pub async fn batch_and_report(&mut self, batch: Batch, report: Report) {
+        let request = DeliverRequest {
+            records: vec![Record {
+                record: Some(Kind::Batch(batch)),
+            }],
+            report: Some(report),
+            ..Default::default()
+        };
+        let _ = self.requests.send(request).await;
     }
 
     /// Sends one batch in a request that says what the stream's clock says now.

@@ -13,6 +13,8 @@ mod delivery;
 mod demo;
 #[path = "front_door/ledger.rs"]
 mod ledger;
+#[path = "front_door/lost.rs"]
+mod lost;
 #[path = "front_door/outage.rs"]
 mod outage;
 #[path = "front_door/probes.rs"]

@@ -70,7 +70,7 @@ impl Sqlite {
         let rows = sqlx::query(
             "SELECT id, tenant, stream_id, agent, watermark, last_crc, readings_through, stored,
                duplicates, closed, report, report_at_ns, first_seen_ns, last_seen_ns,
-               clock_offset_ns FROM streams ORDER BY id",
+               clock_offset_ns, lost_at_ns FROM streams ORDER BY id",
         )
         .fetch_all(self.pool())
         .await?;
@@ -236,6 +236,7 @@ fn read_stream(row: &SqliteRow) -> Result<(u32, StreamLedger), CatalogError> {
         first_seen_ns: row.try_get(12)?,
         last_seen_ns: row.try_get(13)?,
         clock_offset_ns: row.try_get(14)?,
+        lost_at_ns: row.try_get(15)?,
     };
     Ok((number(row.try_get(0)?), stream))
 }

@@ -26,6 +26,11 @@ const MIGRATIONS: &[Migration] = &[
         min_reader: 1,
         sql: include_str!("schema/0002_file_checksums.sql"),
     },
+    Migration {
+        version: 3,
+        min_reader: 1,
+        sql: include_str!("schema/0003_lost_spools.sql"),
+    },
 ];
 
 /// Brings the schema up to what this program knows, each step in a transaction of its own.

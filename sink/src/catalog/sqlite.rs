@@ -261,7 +261,8 @@ async fn upsert_stream(
     sqlx::query(
         "INSERT OR REPLACE INTO streams (id, tenant, stream_id, agent, watermark, last_crc,
            readings_through, stored, duplicates, closed, report, report_at_ns, first_seen_ns,
-           last_seen_ns, clock_offset_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+           last_seen_ns, clock_offset_ns, lost_at_ns)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(i64::from(id))
     .bind(&*stream.tenant)
@@ -278,6 +279,7 @@ async fn upsert_stream(
     .bind(stream.first_seen_ns)
     .bind(stream.last_seen_ns)
     .bind(stream.clock_offset_ns)
+    .bind(stream.lost_at_ns)
     .execute(&mut **transaction)
     .await?;
     for (reason, readings) in &stream.dropped {

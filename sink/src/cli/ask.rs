@@ -12,7 +12,7 @@ use weir_process::output::{self, Align, Table};
 
 use super::printed;
 use crate::config::Config;
-use crate::ledger::{Ledger, Line};
+use crate::ledger::{GivenUp, GivenUpStream, Ledger, Line};
 use crate::run::Endpoints;
 
 /// Beyond the sink's own limit, so that its answer arrives.
@@ -48,9 +48,14 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
             return Exit::Software;
         }
     };
+    let (name, arguments) = match arguments.subcommand() {
+        Some((deeper, arguments)) => (deeper, arguments),
+        None => (name, arguments),
+    };
     let result = runtime.block_on(async {
         let base = base(arguments, config)?;
         match name {
+            "settle" => settle(&base, arguments).await,
             "sql" => sql(&base, arguments, config).await,
             "ledger" => ledger(&base, arguments).await,
             _ => health(&base).await,
@@ -212,6 +217,37 @@ async fn ledger(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
         return Ok(Exit::Failure);
     }
     Ok(exit)
+}
+
+async fn settle(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let mut url = join(base, "/v1/ledger/settle");
+    for name in ["agent", "stream"] {
+        if let Some(value) = arguments.get_one::<String>(name) {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+    }
+    let json = "application/json";
+    let reply = post(&url, json, json, String::new(), SHORT).await?;
+    let reply = expect_ok(reply)?;
+    let Ok(given_up) = serde_json::from_slice::<GivenUp>(&reply.body) else {
+        return Ok(unreadable());
+    };
+    let mut text = String::new();
+    for stream in &given_up.streams {
+        let agent = output::printable(&stream.agent);
+        let GivenUpStream {
+            stream_id,
+            readings,
+            ..
+        } = stream;
+        text.push_str(&format!(
+            "{agent}: {readings} readings of stream {stream_id} count as lost\n"
+        ));
+    }
+    if text.is_empty() {
+        text.push_str("nothing to settle: no such stream holds readings and is away\n");
+    }
+    Ok(printed(output::text(&text)))
 }
 
 fn ledger_text(ledger: &Ledger) -> String {

@@ -81,7 +81,7 @@ const PLACES: [Key; 7] = [
     ),
 ];
 
-const INTAKE: [Key; 6] = [
+const INTAKE: [Key; 7] = [
     Key::new(
         "journal.max_bytes",
         Bytes,
@@ -117,6 +117,12 @@ const INTAKE: [Key; 6] = [
         Count,
         "1000000",
         "streams that have not ended; ended ones are remembered beside them",
+    ),
+    Key::new(
+        "ledger.lost_after",
+        Duration,
+        "1h",
+        "an agent leaves out a stream it had for so long: what it held counts as lost; 0 is never",
     ),
 ];
 

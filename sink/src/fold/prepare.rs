@@ -21,6 +21,8 @@ pub(crate) enum Content {
     Skip(v1::Skip),
     Definitions(Vec<v1::Series>),
     Close(v1::Close),
+    /// What the sink itself says of the stream: whether its rest is lost.
+    Lost(bool),
     /// Nothing in it can be read.
     Unreadable(String),
 }
@@ -59,6 +61,9 @@ fn read(envelope: &Envelope, decoded: Option<Decoded>, known_through: u64) -> Co
             defined: series_defined,
             blocks: Ok(blocks),
         };
+    }
+    if let Some(lost) = envelope.lost {
+        return Content::Lost(lost);
     }
     match envelope.parse_record() {
         Ok(Some(v1::record::Record::Batch(batch))) => read_batch(batch, known_through),

@@ -151,6 +151,7 @@ impl State {
             Content::Skip(skip) => self.skip(stream, &skip),
             Content::Definitions(series) => self.define(stream, &series),
             Content::Close(close) => self.close(stream, &close),
+            Content::Lost(lost) => self.lost(stream, lost.then_some(envelope.received_ns)),
             Content::Unreadable(error) => self.set_aside(number, envelope, (0, 0), error),
         }
     }
@@ -216,8 +217,12 @@ impl State {
             )),
         };
         let ledger = &mut self.streams[number as usize].ledger;
-        ledger.last_seen_ns = envelope.received_ns;
-        ledger.clock_offset_ns = envelope.clock_offset_ns;
+        if envelope.lost.is_none() {
+            ledger.last_seen_ns = envelope.received_ns;
+            ledger.clock_offset_ns = envelope.clock_offset_ns;
+            // Whoever delivers has it.
+            ledger.lost_at_ns = 0;
+        }
         if let Some(report) = &envelope.report {
             ledger.report = Some(*report);
             ledger.report_at_ns = envelope.received_ns;
@@ -324,6 +329,10 @@ impl State {
         // Nothing that is folded can follow; the catalog keeps none of a closed stream either.
         *refs = HashMap::new();
         self.clocks.forget_stream(stream);
+    }
+
+    fn lost(&mut self, stream: u32, at_ns: Option<i64>) {
+        self.streams[stream as usize].ledger.lost_at_ns = at_ns.unwrap_or(0);
     }
 
     /// Says so, once, when a record does not follow the one before. The count shows in

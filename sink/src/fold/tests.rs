@@ -2,6 +2,7 @@
 
 mod clocks;
 mod journals;
+mod lost;
 mod recovery;
 pub(crate) mod sender;
 mod streams;

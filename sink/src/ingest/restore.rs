@@ -49,7 +49,8 @@ impl Ingest {
                 agent: ledger.agent.to_string(),
                 report: ledger.report.map(|report| (report, ledger.report_at_ns)),
                 clock_offset_ns: ledger.clock_offset_ns,
-                sample: None,
+                lost: (ledger.lost_at_ns != 0).then_some(0),
+                ..Seen::default()
             };
             hold(&self.inner.streams).insert(key, Arc::new(slot));
         }
@@ -88,14 +89,18 @@ impl Ingest {
     fn replay(&self, body: bytes::Bytes) -> Result<(), String> {
         let envelope = Envelope::parse(body).map_err(|e| e.to_string())?;
         let key = envelope.stream().ok_or("stream_id is not 16 bytes")?;
-        let record = envelope.parse_record().map_err(|e| e.to_string())?;
-        let record = record.ok_or("empty record")?;
+        let record = match envelope.lost {
+            None => Some(read_record(&envelope)?),
+            Some(_) => None,
+        };
         let mut streams = hold(&self.inner.streams);
         let slot = streams
             .entry(key.clone())
             .or_insert_with(|| Arc::new(Slot::new(key)));
-        slot.stream().replay(&record);
         let mut seen = hold(&slot.seen);
+        seen.lost = (envelope.lost == Some(true)).then_some(0);
+        let Some(record) = record else { return Ok(()) };
+        slot.stream().replay(&record);
         seen.agent = envelope.agent;
         seen.clock_offset_ns = envelope.clock_offset_ns;
         if let Some(report) = envelope.report {
@@ -103,6 +108,11 @@ impl Ingest {
         }
         Ok(())
     }
+}
+
+fn read_record(envelope: &Envelope) -> Result<v1::record::Record, String> {
+    let record = envelope.parse_record().map_err(|e| e.to_string())?;
+    record.ok_or_else(|| "empty record".to_owned())
 }
 
 fn mark_of(ledger: &StreamLedger) -> Mark {

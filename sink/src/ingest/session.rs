@@ -341,6 +341,7 @@ impl Session {
             record: record.encode_to_vec().into(),
             // A record that cannot be appended ends the call: nothing is lost that counts.
             clock: seen.sample.take(),
+            lost: None,
         }
     }
 

@@ -132,3 +132,29 @@ fn what_the_agent_reports_beyond_the_watermark_is_spooled() {
     assert_eq!(line.report_age_seconds, Some(2.5));
     assert!(closes(&line));
 }
+
+/// Fails when the remainder of a lost spool stays `spooled`, or is counted in both.
+#[test]
+fn what_a_lost_spool_held_is_dropped_and_the_line_closes() {
+    let mut view = view(4, 40, 5);
+    let report = v1::Report {
+        produced: 100,
+        ..v1::Report::default()
+    };
+    view.seen.report = Some((report, 0));
+    let lost = StreamLedger {
+        lost_at_ns: 7,
+        dropped: BTreeMap::from([("refused".to_owned(), 5)]),
+        ..folded(4, 40, 35)
+    };
+    let held = StreamLedger {
+        lost_at_ns: 0,
+        ..lost.clone()
+    };
+    let of = |ledger: StreamLedger| lines(vec![ledger], &[view.clone()], 0).remove(0);
+    let (lost, held) = (of(lost), of(held));
+    assert_eq!((lost.spooled, lost.dropped["spool_lost"]), (0, 60));
+    assert_eq!((held.spooled, held.dropped.get("spool_lost")), (60, None));
+    assert_eq!((lost.stored, lost.dropped_total()), (35, 65));
+    assert!(closes(&lost) && closes(&held));
+}

@@ -49,6 +49,7 @@ impl Sender {
             .encode_to_vec()
             .into(),
             clock: None,
+            lost: None,
         }
     }
 

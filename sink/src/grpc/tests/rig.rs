@@ -80,6 +80,7 @@ impl Rig {
                 max_connections: 16,
                 max_streams: 16,
                 high_water_bytes,
+                lost_after: std::time::Duration::ZERO,
             },
             IngestMetrics::default(),
         );

@@ -105,7 +105,7 @@ fn streams(mut lines: Vec<Line>, tenant: &str) -> RecordBatch {
     };
     let unexplained = lines.iter().map(|line| line.unexplained);
     let closed: Vec<bool> = lines.iter().map(|line| line.closed).collect();
-    let columns: [(&str, ArrayRef); 11] = [
+    let columns: [(&str, ArrayRef); 12] = [
         ("agent", text(|line| &line.agent)),
         ("stream_id", text(|line| &line.stream_id)),
         ("produced", count(|line| line.produced)),
@@ -120,6 +120,7 @@ fn streams(mut lines: Vec<Line>, tenant: &str) -> RecordBatch {
         ("durable_through", count(|line| line.durable_through)),
         ("missed_ticks", count(|line| line.missed_ticks)),
         ("closed", Arc::new(BooleanArray::from(closed))),
+        ("spool_lost", count(Line::spool_lost)),
     ];
     RecordBatch::try_from_iter(columns).expect("every column has one value per line")
 }
