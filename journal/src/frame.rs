@@ -6,6 +6,8 @@ use crate::seed::Seed;
 
 /// Largest body of a record or preamble.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
+/// Largest number of a record: what claims a larger one is damaged, so that there is always a next one.
+pub(crate) const MAX_NUMBER: u64 = 1 << 62;
 /// Newest format version this code reads and the one it writes.
 pub(crate) const VERSION: u32 = 1;
 /// Bytes before a body.
@@ -67,7 +69,7 @@ impl SegmentHeader {
         if bytes.len() < SEGMENT_HEADER || bytes[..8] != SEGMENT_MAGIC {
             return Err(HeaderFault::Damaged);
         }
-        if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
+        if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) || u64_at(bytes, 36) > MAX_NUMBER {
             return Err(HeaderFault::Damaged);
         }
         match u32_at(bytes, 8) {
@@ -99,12 +101,13 @@ pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
         return None;
     }
     let length = u32_at(bytes, 16) as usize;
-    if bytes[4] > MAX_KIND || length > MAX_BODY_BYTES {
+    let number = u64_at(bytes, 8);
+    if bytes[4] > MAX_KIND || length > MAX_BODY_BYTES || number > MAX_NUMBER {
         return None;
     }
     Some(Head {
         kind: bytes[4],
-        number: u64_at(bytes, 8),
+        number,
         length,
     })
 }

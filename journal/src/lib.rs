@@ -49,7 +49,7 @@
 //! | 0 | 4 | sync word, `F7 57 45 52` |
 //! | 4 | 1 | kind: 0 preamble, 1 to 15 the caller's, others reserved |
 //! | 5 | 3 | flags, zero |
-//! | 8 | 8 | record number; in a preamble the number of the record that follows it |
+//! | 8 | 8 | record number, from 1 to 2^62; in a preamble the number of the record that follows it |
 //! | 16 | 4 | length of the body, at most 16 MiB |
 //! | 20 | 4 | checksum of the segment id, bytes 0 to 20 and the body |
 //! | 24 | length | body |

@@ -18,6 +18,10 @@ const PAGE_BYTES: usize = 4096;
 const PAGE_TRIES: u32 = 3;
 /// Stands in for what cannot be read: neither a sync word nor the zeros of unused room.
 const UNREADABLE: u8 = 0xFF;
+/// Bytes of claimed bodies that are checked behind one damage, for each byte there is: what looks like frames may
+/// be chosen by a peer. Beyond it only bodies that are cheap to check are.
+const CHECKED_PER_BYTE: u64 = 16;
+const CHEAP_BODY: usize = 64 << 10;
 static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 /// A whole frame.
@@ -103,8 +107,13 @@ impl Scanner {
     /// From damage to the next whole frame numbered `floor` or more; false, and to the limit, when there is none.
     pub(crate) fn resync(&mut self, floor: u64) -> io::Result<bool> {
         let mut at = self.at + 1;
+        let mut checks = self.limit.saturating_sub(at) * CHECKED_PER_BYTE;
         while let Some(candidate) = self.find_sync_word(at)? {
-            if let Some(frame) = self.frame_at(candidate)?
+            let body = self.claimed_body(candidate)?;
+            let affordable = body as u64 <= checks || body <= CHEAP_BODY;
+            checks = checks.saturating_sub(body as u64);
+            if affordable
+                && let Some(frame) = self.frame_at(candidate)?
                 && frame.number >= floor
             {
                 self.at = candidate;
@@ -186,6 +195,16 @@ impl Scanner {
             filled += page.len();
         }
         Ok(end)
+    }
+
+    /// How long the body at `at` says it is, as far as there is room for it; 0 where there is no head.
+    fn claimed_body(&mut self, at: u64) -> io::Result<usize> {
+        let window = self.view(at, FRAME_HEADER)?;
+        let head = frame::head(&window).filter(|head| {
+            let end = at + (FRAME_HEADER + head.length) as u64;
+            end <= self.limit
+        });
+        Ok(head.map_or(0, |head| head.length))
     }
 
     fn frame_at(&mut self, at: u64) -> io::Result<Option<Frame>> {

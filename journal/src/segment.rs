@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::frame::MAX_NUMBER;
 use crate::seed::Seed;
 use crate::storage::{self, File, Storage};
 
@@ -43,7 +44,8 @@ pub(crate) fn first_of(name: &str) -> Option<u64> {
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    let first = digits.parse().ok()?;
+    (1..=MAX_NUMBER).contains(&first).then_some(first)
 }
 
 /// Whether a name is that of a segment nobody finished preparing.
