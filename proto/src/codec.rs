@@ -58,7 +58,7 @@ impl Bounded for v1::DeliverRequest {
 
 impl Bounded for v1::DeliverResponse {
     fn look(_bytes: &[u8]) -> Result<(), Status> {
-        // Nothing in it repeats.
+        // An agent takes no answer long enough to unfold into much: `limits::MAX_ANSWER_BYTES`.
         Ok(())
     }
 }

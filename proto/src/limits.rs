@@ -5,8 +5,11 @@
 /// The one version of the protocol this build speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// One gRPC message, in both directions: a batch of the largest size with its definitions fits.
+/// One gRPC message of an agent: a batch of the largest size with its definitions fits.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+
+/// One gRPC message of a sink: answers are short, and an agent may be a small machine.
+pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// Records of one request: a record that holds next to nothing costs memory all the same.
 pub const MAX_REQUEST_RECORDS: usize = 65_536;

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint, Uri};
 use weir_process::clock::Clock;
-use weir_proto::limits::{MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
+use weir_proto::limits::{MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
@@ -125,7 +125,7 @@ impl Link {
             .try_send(first)
             .map_err(|_| Failure::Unreachable("the request queue is closed".to_owned()))?;
         let mut client = DeliveryServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let welcomed = self.welcomed.load(Ordering::Relaxed);
         let handshake = async move {

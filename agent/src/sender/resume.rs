@@ -30,6 +30,7 @@ impl Resume<'_> {
     pub(crate) fn at(mut self, welcome: &v1::Welcome) -> Result<Feed, Failure> {
         let durable_through = welcome.durable_through;
         self.check_fork(welcome)?;
+        self.check_counts(welcome)?;
         while let Some((piece, bytes)) = self.window.pop_through(durable_through) {
             self.settle(&piece, bytes);
         }
@@ -101,6 +102,22 @@ impl Resume<'_> {
         if ours != 0 && theirs != 0 && ours != theirs {
             return Err(Failure::Forked(format!(
                 "the sink has another batch under sequence {durable_through}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// No sink has more readings of a stream than there were, or dropped more of them than it has: what
+    /// says so is not believed in anything.
+    fn check_counts(&self, welcome: &v1::Welcome) -> Result<(), Failure> {
+        let (through, (_, produced)) = (welcome.readings_through, self.stream.durable());
+        let books = welcome.books.iter().flat_map(|books| &books.dropped);
+        let dropped = books.fold(0_u64, |sum, one| sum.saturating_add(one.readings));
+        let nothing = welcome.durable_through == 0 && through > 0;
+        if through > produced || dropped > through || nothing {
+            return Err(Failure::NotASink(format!(
+                "it counts {through} readings, {dropped} of them dropped, through sequence {} of a stream of {produced}",
+                welcome.durable_through
             )));
         }
         Ok(())

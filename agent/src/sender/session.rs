@@ -286,6 +286,15 @@ impl Session<'_> {
 
     /// Books what is acknowledged; true if anything was.
     fn on_ack(&mut self, ack: &v1::Ack) -> Result<bool, Failure> {
+        let account = self.stream.account();
+        let sent = self.delivery.window.back();
+        let sent = sent.map_or(account.acked_through, |piece| piece.through);
+        if ack.durable_through > sent.max(account.acked_through) {
+            return Err(Failure::NotASink(format!(
+                "it acknowledged sequence {} and was sent {sent}",
+                ack.durable_through
+            )));
+        }
         let (mut moved, mut acked_bytes) = (false, 0);
         while let Some((piece, bytes)) = self.delivery.window.pop_through(ack.durable_through) {
             moved = true;

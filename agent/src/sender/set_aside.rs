@@ -7,6 +7,9 @@ use super::failure::Failure;
 use crate::dead_letter::Note;
 use crate::spool::{Spool, SpoolError, Stream, hex};
 
+/// Longest of the sink's words that are kept and logged, in characters.
+const MAX_REASON: usize = 500;
+
 /// Keeps the batch and what was said of it; answers the readings of the stream before it.
 pub(crate) fn set_aside(
     spool: &Spool,
@@ -14,6 +17,7 @@ pub(crate) fn set_aside(
     sequence: u64,
     (code, reason): (&str, &str),
 ) -> Result<u64, Failure> {
+    let reason: String = reason.chars().take(MAX_REASON).collect();
     let body = stream.read(sequence).map_err(SpoolError::from)?;
     let decoded = body.clone().and_then(|body| record::decode(body).ok());
     let (Some(body), Some(v1::record::Record::Batch(batch))) =
@@ -28,7 +32,7 @@ pub(crate) fn set_aside(
         stream_id: hex(&stream.id),
         sequence,
         code: code.to_owned(),
-        reason: reason.to_owned(),
+        reason: reason.clone(),
         readings: header.readings,
         payload_bytes: batch.payload.len() as u64,
         first_ns: header.first_ns,

@@ -16,6 +16,7 @@ use crate::spool::{Overflow, SpoolConfig};
 
 mod damage;
 mod foreign;
+mod hostile;
 mod newest;
 mod replay;
 mod rollback;
@@ -81,15 +82,18 @@ impl Running {
     }
 }
 
+/// Until a test gives up: far beyond what anything here takes, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future)
+    tokio::time::timeout(PATIENCE, future)
         .await
         .expect("in time")
 }
 
 /// Waits until `condition` holds.
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;

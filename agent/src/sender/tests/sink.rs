@@ -87,6 +87,8 @@ pub(crate) struct State {
     pub(crate) requests: Vec<usize>,
     /// The most bytes of payload seen between two acks.
     pub(crate) hold_acks: bool,
+    /// First moments of every batch stored, over all streams.
+    pub(crate) moments: BTreeSet<i64>,
     /// What broke a rule of the protocol.
     pub(crate) complaints: Vec<String>,
 }
@@ -107,6 +109,20 @@ impl Sink {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Sink::serve(listener, Arc::new(Mutex::new(state)))
+    }
+
+    /// Serves at an address that another one had, and knows nothing of what that one said.
+    pub(crate) async fn start_at(address: SocketAddr) -> Sink {
+        let state = State {
+            window_bytes: 1 << 20,
+            ..State::default()
+        };
+        let sink = Sink {
+            state: Arc::new(Mutex::new(state)),
+            address,
+            running: CancellationToken::new(),
+        };
+        sink.restart().await
     }
 
     /// Serves what another one has kept, at its address.
@@ -385,6 +401,7 @@ fn take_batch(
         refuse,
         poison,
         complaints,
+        moments,
         ..
     } = state;
     let kept = streams.get_mut(stream).expect("it was greeted");
@@ -415,6 +432,7 @@ fn take_batch(
         ));
     }
     kept.stored.insert(header.sequence, header.readings);
+    moments.insert(header.first_ns);
     kept.durable_through = header.sequence;
     kept.durable_crc = header.crc;
     kept.readings_through += header.readings;
