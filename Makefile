@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
 
-.PHONY: help demo run build test crash-matrix soak check fmt lint proto-lint deps bench clean
+.PHONY: help demo run build test crash-matrix soak check fmt lint proto-lint deps bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,11 @@ deps: ## licences, sources and doubles of what we depend on, offline
 
 bench: ## the benches of every hot path
 	cargo bench -p weir-bench
+
+FUZZ_FACTOR ?= 100
+fuzz: ## hostile bytes for every parser, FUZZ_FACTOR (100) times as many as `make test` tries
+	cargo build -p weir-agent -p weir-sink --bins
+	WEIR_FUZZ_FACTOR=$(FUZZ_FACTOR) cargo test --workspace -- hostile allocation takes_no_more lived_with any_
 
 clean: ## remove what was built
 	cargo clean

@@ -199,6 +199,26 @@ mod tests {
         assert!(error.to_string().contains(".env line 4:"), "{error}");
     }
 
+    /// Seen red with: `malformed_line` answering the line before.
+    #[test]
+    fn any_text_is_read_or_its_line_is_named() {
+        use proptest::prelude::*;
+        let line = "(export )?[A-Za-z_0-9 .-]{0,6}[=:]?[\"'$#\\\\ {}a-z\u{e9}\u{0}]{0,8}";
+        let text = proptest::collection::vec(line, 0..8).prop_map(|lines| lines.join("\n"));
+        let mut runner = proptest::test_runner::TestRunner::default();
+        let held = runner.run(&prop_oneof![text, any::<String>()], |text| {
+            match check(&text) {
+                Ok(_) => {}
+                Err(DotenvError::Malformed { line, .. }) => {
+                    prop_assert!((1..=text.lines().count().max(1)).contains(&line), "{line}");
+                }
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+            Ok(())
+        });
+        held.unwrap();
+    }
+
     #[test]
     fn a_missing_file_is_nothing_to_report() {
         let dir = tempfile::tempdir().unwrap();

@@ -11,6 +11,8 @@ mod crash;
 mod delivery;
 #[path = "front_door/demo.rs"]
 mod demo;
+#[path = "front_door/hostile.rs"]
+mod hostile;
 #[path = "front_door/ledger.rs"]
 mod ledger;
 #[path = "front_door/lost.rs"]

@@ -7,6 +7,7 @@ use clap::{ArgMatches, Command};
 use super::*;
 use crate::env::Environment;
 
+mod hostile;
 mod sources;
 mod values;
 

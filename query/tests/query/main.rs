@@ -5,5 +5,6 @@
 mod bounds;
 mod encoding;
 mod fixture;
+mod hostile;
 mod reach;
 mod scan;
