@@ -11,11 +11,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weir_journal::Disk;
+use weir_journal::{Disk, Metered};
 use weir_process::clock::{Clock, SystemClock};
 use weir_process::exit::Exit;
 use weir_process::health::{Health, Stage};
@@ -24,7 +25,8 @@ use weir_process::random;
 use weir_process::shutdown::Shutdown;
 
 use crate::batch::{Assembler, Batcher};
-use crate::buffer::Parcel;
+use crate::budget::{self, Keeper};
+use crate::buffer::{Age, Parcel};
 use crate::config::Config;
 use crate::interruption::{Interruption, Marker};
 use crate::metrics::{QueueCollector, SamplingMetrics};
@@ -75,6 +77,10 @@ pub struct Agent {
     pub(crate) link: watch::Receiver<LinkState>,
     /// How the backlog drains.
     pub(crate) drain: watch::Receiver<Drain>,
+    /// What is used up.
+    pub(crate) budget: watch::Receiver<budget::Seen>,
+    /// How old a batch may become.
+    pub(crate) age: Age,
     pub(crate) states: Vec<SharedState>,
     spool: Spool,
     shutdown: Shutdown,
@@ -134,6 +140,7 @@ impl Agent {
             dial,
             shutdown,
         } = parts;
+        let (ground, written) = metered(ground);
         let clock = Arc::clone(&ground.clock);
         let health = Health::new(Arc::clone(&clock));
         let registry = Registry::new("weir_agent");
@@ -160,17 +167,23 @@ impl Agent {
         announce(&config);
         count_missed(&config, &metrics, interruption);
 
-        let states = start_samplers(&config, &queue, &clock, &metrics, &shutdown);
+        let age = Age::new(config.batch.age);
         let batcher = Batcher {
             queue: queue.clone(),
             assembler: Assembler::new(config.batch),
+            age: age.clone(),
             spool: spool.clone(),
             metrics,
             stop: shutdown.token(),
             patience: grace / 4,
         };
+        let used = used(written, &sender, &batcher);
+        let keeper = Keeper::new(used, config.budget, &registry);
+        let budget = keeper.seen();
+        let states = start_samplers(&config, &batcher, &clock, &shutdown);
         let batching = shutdown.spawn("batcher", batch(batcher, shutdown.clone()));
         shutdown.spawn("sender", sender.run(shutdown.token()));
+        shutdown.spawn("budget", keeper.run(shutdown.token()));
         lifecycle.ok();
         Ok(Agent {
             clock,
@@ -180,6 +193,8 @@ impl Agent {
             queue,
             link,
             drain,
+            budget,
+            age,
             states,
             spool,
             shutdown,
@@ -259,12 +274,30 @@ fn count_missed(config: &Config, metrics: &SamplingMetrics, interruption: Option
     );
 }
 
+/// The same ground, and how many bytes are written to it.
+fn metered(ground: Ground) -> (Ground, Arc<AtomicU64>) {
+    let metered = Metered::new(ground.storage);
+    let written = metered.written();
+    let storage = Arc::new(metered);
+    (Ground { storage, ..ground }, written)
+}
+
+/// What the budgets are about.
+fn used(written: Arc<AtomicU64>, sender: &Sender, batcher: &Batcher) -> budget::Sources {
+    budget::Sources {
+        written,
+        traffic: sender.traffic(),
+        drain: sender.drain(),
+        spool: batcher.spool.clone(),
+        age: batcher.age.clone(),
+    }
+}
+
 /// Starts one task per sensor, and one that closes the queue when all of them are done.
 fn start_samplers(
     config: &Config,
-    queue: &Queue<Parcel>,
+    batcher: &Batcher,
     clock: &Arc<dyn Clock>,
-    metrics: &SamplingMetrics,
     shutdown: &Shutdown,
 ) -> Vec<SharedState> {
     let mut states = Vec::new();
@@ -272,10 +305,11 @@ fn start_samplers(
     for sensor in &config.sensors {
         let state = SharedState::default();
         let around = Surroundings {
-            queue: queue.clone(),
+            queue: batcher.queue.clone(),
             limits: config.batch,
+            age: batcher.age.clone(),
             clock: Arc::clone(clock),
-            metrics: metrics.sensor(&sensor.name),
+            metrics: batcher.metrics.sensor(&sensor.name),
             state: state.clone(),
             phase: phase(sensor.interval),
         };
@@ -286,7 +320,7 @@ fn start_samplers(
         ));
         states.push(state);
     }
-    let queue = queue.clone();
+    let queue = batcher.queue.clone();
     shutdown.spawn("queue", async move {
         for sampler in samplers {
             // A sampler that panicked has been named already; the others still hand over what they hold.

@@ -1,7 +1,7 @@
 //! From parcels to batches.
 //!
 //! In: the parcels of all sensors, from the queue. Out: drafts for the spool, each encoded once. A batch is full at
-//! `batch.max_readings` or `batch.max_bytes`, and due when its first reading is `batch.max_age` old; what came together by
+//! `batch.max_readings` or `batch.max_bytes`, and due when its first reading is as old as [`Age`] says; what came together by
 //! then leaves together. Scrapes of one shape become one block with several times, whatever parcels they came in. When the
 //! time of day was set, a batch ends: its header relates one time of day to one monotonic time, for all its readings.
 //!
@@ -22,7 +22,7 @@ use weir_fault::{Point, point};
 use weir_proto::batch::{Block, Column, Values, encode};
 use weir_proto::{limits, v1};
 
-use crate::buffer::{Limits, Parcel, Run, Start};
+use crate::buffer::{Age, Limits, Parcel, Run, Start};
 use crate::metrics::SamplingMetrics;
 use crate::queue::Queue;
 use crate::sensors::Value;
@@ -110,9 +110,9 @@ impl Assembler {
         self.readings >= self.limits.readings || self.bytes >= self.limits.bytes
     }
 
-    /// When what is there must leave.
-    pub(crate) fn due_at(&self) -> Option<Instant> {
-        self.start.map(|start| start.at + self.limits.age)
+    /// When what is there must leave, as a batch of this age.
+    pub(crate) fn due_at(&self, age: &Age) -> Option<Instant> {
+        self.start.map(|start| start.at + age.get())
     }
 
     /// Makes a batch of everything that is there.
@@ -228,6 +228,8 @@ pub(crate) struct Batcher {
     pub(crate) queue: Queue<Parcel>,
     /// What makes batches of them.
     pub(crate) assembler: Assembler,
+    /// How old a batch may become.
+    pub(crate) age: Age,
     /// Where batches go.
     pub(crate) spool: Spool,
     /// What is counted.
@@ -252,10 +254,11 @@ impl Batcher {
                     Some(parcel) => self.collect(parcel).await?,
                     None => open = false,
                 },
-                () = until(self.assembler.due_at()) => {}
+                () = until(self.assembler.due_at(&self.age)) => {}
             }
             let now = Instant::now();
-            if !open || self.assembler.due_at().is_some_and(|due| due <= now) {
+            let due = self.assembler.due_at(&self.age);
+            if !open || due.is_some_and(|due| due <= now) {
                 self.store().await?;
             }
             self.report_drops().await;

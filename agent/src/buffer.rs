@@ -3,10 +3,11 @@
 //! In: scrapes of one sensor, in the order of their times. Out: a [`Parcel`] when so many readings or bytes have come
 //! together, or the first of them has waited long enough. Pure: the time is an argument.
 //!
-//! A buffer waits for half of `batch.max_age` at most; the other half is left for the parcels of several sensors to come
+//! A buffer waits for half of the [`Age`] of a batch at most; the other half is left for the parcels of several sensors to come
 //! together in one batch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,8 +25,33 @@ pub(crate) struct Limits {
     pub(crate) readings: u64,
     /// As soon as they take so much, about, before compression.
     pub(crate) bytes: usize,
-    /// As soon as the first of them is so old.
+    /// As soon as the first of them is so old, at first: see [`Age`].
     pub(crate) age: Duration,
+}
+
+/// How old the first reading of a batch may become, now: `batch.max_age`, or more where a budget needs it. Cloning gives
+/// another handle to the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Age(Arc<AtomicU64>);
+
+impl Age {
+    /// Of this length until it is set.
+    pub(crate) fn new(age: Duration) -> Self {
+        let this = Self(Arc::default());
+        this.set(age);
+        this
+    }
+
+    /// As it is now.
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes it, for what waits already as well.
+    pub(crate) fn set(&self, age: Duration) {
+        let nanos = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        self.0.store(nanos, Ordering::Relaxed);
+    }
 }
 
 /// Clocks that part by more than this were set. Slewing stays far below it between two readings of one batch.
@@ -137,10 +163,6 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Empty. `limits` are those of a batch.
     pub(crate) fn new(limits: Limits) -> Self {
-        let limits = Limits {
-            age: limits.age / 2,
-            ..limits
-        };
         Self {
             limits,
             parcel: None,
@@ -173,11 +195,10 @@ impl Buffer {
         })
     }
 
-    /// When what is there has waited long enough.
-    pub(crate) fn due_at(&self) -> Option<Instant> {
-        self.parcel
-            .as_ref()
-            .map(|parcel| parcel.start.at + self.limits.age)
+    /// When what is there has waited long enough, for a batch of this age.
+    pub(crate) fn due_at(&self, age: &Age) -> Option<Instant> {
+        let parcel = self.parcel.as_ref()?;
+        Some(parcel.start.at + age.get() / 2)
     }
 
     /// Everything that is there.

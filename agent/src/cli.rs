@@ -109,7 +109,7 @@ fn validate(config: &Config) -> anyhow::Result<()> {
          sink     {}\n\
          data     {}\n\
          sensors  {}\n\
-         loss     at most {} of readings are lost when the agent or its machine dies: batch.max_age + spool.commit_interval\n",
+         loss     at most {} of readings are lost when the agent or its machine dies: {}\n",
         config.name,
         config
             .effective
@@ -117,9 +117,22 @@ fn validate(config: &Config) -> anyhow::Result<()> {
             .map_or("", |setting| &setting.value),
         config.spool.data_dir.display(),
         sensors.join(", "),
-        humantime::format_duration(config.loss_bound()),
+        humantime::format_duration(config.longest_loss_bound()),
+        loss_reason(config),
     );
     output::text(&text).context("cannot write the answer")
+}
+
+/// Where the bound on what can be lost comes from.
+fn loss_reason(config: &Config) -> String {
+    let configured = config.loss_bound();
+    if config.longest_loss_bound() == configured {
+        return "batch.max_age + spool.commit_interval".to_owned();
+    }
+    format!(
+        "{} by batch.max_age + spool.commit_interval, more where a budget lengthens them, each up to budget.max_interval",
+        humantime::format_duration(configured)
+    )
 }
 
 fn show(config: &Config, matches: &ArgMatches) -> anyhow::Result<()> {

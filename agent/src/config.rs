@@ -18,6 +18,7 @@ use weir_process::config::{Effective, Faults, Reader, Sources};
 use weir_process::env::Environment;
 use weir_process::logging::Logging;
 
+use crate::budget::{self, Waits};
 use crate::buffer;
 use crate::queue::{self, Weight};
 use crate::sampler::SensorConfig;
@@ -45,6 +46,8 @@ pub struct Config {
     pub(crate) queue_overflow: queue::Overflow,
     /// When a batch is full or due.
     pub(crate) batch: buffer::Limits,
+    /// What may be used up in a day.
+    pub(crate) budget: budget::Limits,
     /// What the spool is opened with.
     pub spool: SpoolConfig,
     /// How the sender is paced and bounded.
@@ -83,7 +86,19 @@ impl Config {
 
     /// How much can be lost at most when the agent or its machine dies: readings that are not yet committed.
     pub fn loss_bound(&self) -> Duration {
-        self.batch.age + self.spool.commit_interval
+        self.waits().loss_bound()
+    }
+
+    /// The same once the budgets have made batches and commits wait as long as they may.
+    pub fn longest_loss_bound(&self) -> Duration {
+        self.budget.longest(self.waits()).loss_bound()
+    }
+
+    fn waits(&self) -> Waits {
+        Waits {
+            age: self.batch.age,
+            commit: self.spool.commit_interval,
+        }
     }
 
     /// Reads and checks everything.
@@ -116,6 +131,7 @@ impl Config {
             queue_limit,
             queue_overflow,
             batch,
+            budget: budget(&mut reader),
             spool,
             shutdown_grace: grace,
             effective: Effective::default(),
@@ -256,6 +272,15 @@ fn queue_limit(reader: &mut Reader, batch: &buffer::Limits) -> Weight {
     Weight {
         bytes,
         readings: readings.max(batch.readings),
+    }
+}
+
+fn budget(reader: &mut Reader) -> budget::Limits {
+    budget::Limits {
+        flash: reader.bytes("budget.flash_bytes_per_day"),
+        wire: reader.bytes("budget.wire_bytes_per_day"),
+        max_interval: reader
+            .duration_within("budget.max_interval", Duration::from_millis(250)..=MAX_WAIT),
     }
 }
 

@@ -16,6 +16,7 @@ mod interruption;
 mod run;
 
 mod batch;
+mod budget;
 mod buffer;
 pub mod dead_letter;
 pub mod ledger;

@@ -45,6 +45,8 @@ fn sources(config: Config, agent: &Agent) -> Sources {
         spool: agent.spool().clone(),
         link: agent.link(),
         drain: agent.drain.clone(),
+        budget: agent.budget.clone(),
+        age: agent.age.clone(),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use weir_process::clock::Clock;
 use weir_process::logging::Throttle;
 
-use crate::buffer::{self, Buffer, Limits, Parcel, Start};
+use crate::buffer::{self, Age, Buffer, Limits, Parcel, Start};
 use crate::metrics::{Missed, SensorMetrics};
 use crate::queue::Queue;
 use crate::sensors::{self, Kind, Moment, Scrape, Sensor};
@@ -86,6 +86,8 @@ pub(crate) struct Surroundings {
     pub(crate) queue: Queue<Parcel>,
     /// When a buffer's readings move on.
     pub(crate) limits: Limits,
+    /// How old a batch may become.
+    pub(crate) age: Age,
     /// What time it is.
     pub(crate) clock: Arc<dyn Clock>,
     /// What is counted.
@@ -128,7 +130,7 @@ impl Sampler {
         let mut ticks = interval_at(Instant::now() + self.around.phase, self.config.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let due = self.buffer.due_at();
+            let due = self.buffer.due_at(&self.around.age);
             tokio::select! {
                 biased;
                 () = token.cancelled() => break,
@@ -247,7 +249,7 @@ impl Sampler {
         // Looked at here as well: a sensor that is always due leaves no time between its ticks.
         let due = self
             .buffer
-            .due_at()
+            .due_at(&self.around.age)
             .is_some_and(|due| due <= Instant::now());
         if due || self.buffer.is_full() {
             self.hand_over().await;

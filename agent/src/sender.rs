@@ -20,6 +20,7 @@
 //! | `delivery`, `set_aside` | what is remembered of a stream; the poison batch |
 //! | `stop`, `voice`, `drain` | the time to drain; what the log says of a link that fails; how long a backlog takes |
 //! | `time` | when the sink is told what the clocks say |
+//! | `traffic` | how many bytes go over the wire |
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -48,6 +49,7 @@ mod session;
 mod set_aside;
 mod stop;
 mod time;
+pub(crate) mod traffic;
 mod voice;
 mod window;
 mod wire;
@@ -191,6 +193,11 @@ impl Sender {
     /// How the backlog drains, looked at every second.
     pub fn drain(&self) -> watch::Receiver<Drain> {
         self.drain.subscribe()
+    }
+
+    /// What went over the wire so far, both ways.
+    pub(crate) fn traffic(&self) -> Arc<traffic::Traffic> {
+        self.common.link.traffic()
     }
 
     /// The count of missed ticks that goes with every report: the samplers' to raise.

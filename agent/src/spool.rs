@@ -24,7 +24,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -152,6 +152,8 @@ pub(crate) struct Shared {
     news: watch::Sender<u64>,
     /// Appenders waiting for room.
     starved: AtomicUsize,
+    /// How long a batch may wait for its commit now, in nanoseconds.
+    commit_interval: AtomicU64,
     /// An appender waits until nothing is in flight, to drop the oldest segment.
     drop_wanted: AtomicBool,
     /// Held until the process ends.
@@ -240,6 +242,7 @@ impl Spool {
             room: watch::Sender::new(0),
             news: watch::Sender::new(0),
             starved: AtomicUsize::new(0),
+            commit_interval: AtomicU64::new(nanos(config.commit_interval)),
             drop_wanted: AtomicBool::new(false),
             _lock: recovered.lock,
             config,
@@ -358,6 +361,29 @@ impl Spool {
         }
     }
 
+    /// Bytes until the spool is full; 0 once less than a segment is left, for then it may be.
+    pub(crate) fn room(&self) -> u64 {
+        let config = &self.shared.config;
+        let room = config.max_bytes.saturating_sub(self.lock().bytes());
+        let grain = recover::segment_bytes(config);
+        if room < grain { 0 } else { room }
+    }
+
+    /// How long a batch may wait for its commit now.
+    pub(crate) fn commit_interval(&self) -> Duration {
+        Duration::from_nanos(self.shared.commit_interval.load(Ordering::Relaxed))
+    }
+
+    /// Changes that, for every stream, also for what waits already.
+    pub(crate) fn set_commit_interval(&self, interval: Duration) {
+        let inner = self.lock();
+        let now = &self.shared.commit_interval;
+        now.store(nanos(interval), Ordering::Relaxed);
+        for stream in &inner.streams {
+            stream.journal.set_commit_interval(interval);
+        }
+    }
+
     /// The id of the stream that is being written.
     pub fn live_stream_id(&self) -> Option<[u8; 16]> {
         self.lock().live().map(|stream| stream.id)
@@ -441,6 +467,10 @@ impl Inner {
     pub(crate) fn bytes(&self) -> u64 {
         self.streams.iter().map(|stream| stream.bytes()).sum()
     }
+}
+
+fn nanos(interval: Duration) -> u64 {
+    u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One waiting appender, counted for as long as it waits.

@@ -8,6 +8,7 @@
 //! | `/status` | the report as JSON |
 //! | `/` | the report as text |
 
+mod budget;
 mod report;
 
 use std::fs;
@@ -23,7 +24,8 @@ use weir_process::http::{self, Request, Response};
 use weir_process::metrics::Registry;
 use weir_process::probes;
 
-use crate::buffer::Parcel;
+use crate::budget::Seen;
+use crate::buffer::{Age, Parcel};
 use crate::config::Config;
 use crate::queue::Queue;
 use crate::sampler::{SensorConfig, SharedState};
@@ -51,6 +53,10 @@ pub(crate) struct Sources {
     pub(crate) link: watch::Receiver<LinkState>,
     /// How the backlog drains.
     pub(crate) drain: watch::Receiver<Drain>,
+    /// What is used up.
+    pub(crate) budget: watch::Receiver<Seen>,
+    /// How old a batch may become, now.
+    pub(crate) age: Age,
     /// Its sensors.
     pub(crate) sensors: Vec<(SensorConfig, SharedState)>,
 }

@@ -160,14 +160,15 @@ impl Committer {
             return true;
         }
         let since = *self.waiting_since.get_or_insert(now);
-        now >= since + self.shared.options.commit_interval
+        now >= since.saturating_add(self.shared.commit_interval())
     }
 
     fn timeout(&self, now: Duration) -> Option<Duration> {
-        let interval = self.shared.options.commit_interval;
-        let due = self
-            .retry_at
-            .or_else(|| self.waiting_since.map(|since| since + interval))?;
+        let interval = self.shared.commit_interval();
+        let due = self.retry_at.or_else(|| {
+            self.waiting_since
+                .map(|since| since.saturating_add(interval))
+        })?;
         Some(due.saturating_sub(now))
     }
 

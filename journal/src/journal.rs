@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -111,6 +112,11 @@ impl Journal {
     /// Asks the writer not to wait for `commit_interval`.
     pub fn flush(&self) {
         self.shared().handover.flush();
+    }
+
+    /// Changes how long the first waiting record may wait for company, also for what waits already.
+    pub fn set_commit_interval(&self, interval: Duration) {
+        self.shared().set_commit_interval(interval);
     }
 
     /// From now on every segment starts with this unnumbered frame. One of more than [`MAX_BODY_BYTES`] is left out,

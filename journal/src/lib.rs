@@ -84,4 +84,4 @@ pub use inspect::{Finding, Inspector};
 pub use journal::Journal;
 pub use options::{Hole, Options, Progress, READ_TRIES, RESERVE_BYTES, Recovery, Stats};
 pub use reader::{Item, Reader};
-pub use storage::{Disk, File, Memory, Storage};
+pub use storage::{Disk, File, Memory, Metered, Storage};

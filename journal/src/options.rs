@@ -21,7 +21,7 @@ pub struct Options {
     /// Most bytes waiting in memory for their commit; beyond it `try_append` says [`crate::AppendError::Busy`].
     pub queue_bytes: usize,
     /// How long the first waiting record may wait for company; zero commits whatever waits at once. Half a queue, a
-    /// flush and a close end the wait.
+    /// flush and a close end the wait. [`crate::Journal::set_commit_interval`] changes it.
     pub commit_interval: Duration,
     /// Id of a journal that does not exist yet; `None` draws one.
     pub id: Option<[u8; 16]>,

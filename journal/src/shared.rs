@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     released_through: AtomicU64,
     /// How often the disk refused to read a segment, by its first number.
     refusals: Mutex<BTreeMap<u64, u32>>,
+    /// In nanoseconds; at first what the options say.
+    commit_interval: AtomicU64,
     lock: Mutex<Option<Lock>>,
 }
 
@@ -68,6 +71,7 @@ impl Shared {
         Shared {
             storage: parts.storage,
             dir: parts.dir,
+            commit_interval: AtomicU64::new(nanos(parts.options.commit_interval)),
             options: parts.options,
             id: parts.id,
             oldest: AtomicU64::new(parts.recovery.oldest),
@@ -175,6 +179,18 @@ impl Shared {
         self.options.give_up_unreadable && times >= READ_TRIES
     }
 
+    /// How long the first waiting record may wait for company.
+    pub(crate) fn commit_interval(&self) -> Duration {
+        Duration::from_nanos(self.commit_interval.load(Ordering::Relaxed))
+    }
+
+    /// Changes that, also for what waits already.
+    pub(crate) fn set_commit_interval(&self, interval: Duration) {
+        self.commit_interval
+            .store(nanos(interval), Ordering::Relaxed);
+        self.handover.wake();
+    }
+
     /// The highest number a caller has released.
     pub(crate) fn released_through(&self) -> u64 {
         self.released_through.load(Ordering::Acquire)
@@ -213,6 +229,10 @@ impl Shared {
             bytes_written: read(&self.counters.bytes_written),
         }
     }
+}
+
+fn nanos(interval: Duration) -> u64 {
+    u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Locks what no panic can leave half changed.

@@ -5,6 +5,7 @@
 
 mod disk;
 mod memory;
+mod metered;
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use disk::Disk;
 pub use memory::{Faults, Memory};
+pub use metered::{BLOCK_BYTES, Metered};
 
 /// A directory tree. Names made, renamed or removed survive a crash only after [`Storage::sync_dir`].
 pub trait Storage: Send + Sync + fmt::Debug {

@@ -53,6 +53,24 @@ async fn a_task_waits_for_company_as_long_as_the_interval() {
     writer.abort();
 }
 
+/// Red when a new interval does not wake the writer, which then keeps to the one it fell asleep with.
+#[tokio::test]
+async fn a_shorter_interval_counts_for_what_waits_already() {
+    let hour = Duration::from_secs(3600);
+    let (journal, committer) = open(&Memory::new(), every(Duration::ZERO)).unwrap();
+    journal.set_commit_interval(hour);
+    let writer = tokio::spawn(committer.drive());
+    journal.try_append(1, &[b"patient"]).unwrap();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(journal.progress().borrow().durable_through, 0);
+    journal.set_commit_interval(Duration::ZERO);
+    let durable = timeout(SOON, journal.committed(1)).await.unwrap();
+    assert_eq!(durable.unwrap(), 1);
+    writer.abort();
+}
+
 /// Red when a dropped task leaves a journal that goes on accepting.
 #[tokio::test]
 async fn a_task_that_is_dropped_poisons_the_journal() {

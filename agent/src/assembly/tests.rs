@@ -1,6 +1,6 @@
 //! An agent of given parts: a disk in memory, a clock that stands, no network, one thread.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use weir_journal::Memory;
 use weir_process::clock::ManualClock;

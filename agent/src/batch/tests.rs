@@ -184,14 +184,15 @@ async fn one_series_too_many_is_refused_and_those_before_go_on() {
 async fn is_full_or_due_by_the_oldest_reading() {
     let shape = shape(&["a", "b"]);
     let mut assembler = Assembler::new(LIMITS);
-    assert_eq!(assembler.due_at(), None);
+    let age = Age::new(LIMITS.age);
+    assert_eq!(assembler.due_at(&age), None);
     let first = parcel([(1, numbers(&shape, 1.0))]);
     let mut later = parcel([(2, numbers(&shape, 1.0))]);
     later.start.at = first.start.at + Duration::from_secs(1);
     let due = first.start.at + LIMITS.age;
     assembler.add(later.clone());
     assembler.add(first);
-    assert_eq!(assembler.due_at(), Some(due));
+    assert_eq!(assembler.due_at(&age), Some(due));
     assert!(!assembler.is_full());
     let wide = parcel((3..6).map(|time| (time, numbers(&shape, 1.0))));
     assert!(assembler.has_room(&wide));
@@ -223,6 +224,7 @@ async fn a_full_spool_does_not_hold_up_a_stop_and_what_it_drops_is_in_the_ledger
     let batcher = Batcher {
         queue: queue.clone(),
         assembler: Assembler::new(LIMITS),
+        age: Age::new(LIMITS.age),
         spool: spool.clone(),
         metrics: SamplingMetrics::new(&registry, Arc::default()),
         stop: stop.clone(),

@@ -66,7 +66,8 @@ async fn a_scrape_that_would_exceed_a_limit_does_not_fit() {
 async fn is_due_when_its_first_reading_is_half_as_old_as_a_batch_may_be() {
     let shape = Arc::new(Shape::default());
     let mut buffer = Buffer::new(LIMITS);
-    assert_eq!(buffer.due_at(), None);
+    let age = Age::new(LIMITS.age);
+    assert_eq!(buffer.due_at(&age), None);
     let first = start();
     buffer.add(0, first, scrape(&shape, 1));
     let later = Start {
@@ -75,7 +76,9 @@ async fn is_due_when_its_first_reading_is_half_as_old_as_a_batch_may_be() {
         wall_ns: 0,
     };
     buffer.add(1, later, scrape(&shape, 1));
-    assert_eq!(buffer.due_at(), Some(first.at + Duration::from_secs(1)));
+    assert_eq!(buffer.due_at(&age), Some(first.at + Duration::from_secs(1)));
+    age.set(Duration::from_secs(8));
+    assert_eq!(buffer.due_at(&age), Some(first.at + Duration::from_secs(4)));
     assert_eq!(buffer.take().unwrap().start, first);
 }
 

@@ -35,6 +35,10 @@ pub(crate) static TABLE: Table = Table {
             keys: &SPOOL,
         },
         Group {
+            title: "Budgets",
+            keys: &BUDGETS,
+        },
+        Group {
             title: "Delivery",
             keys: &DELIVERY,
         },
@@ -203,6 +207,27 @@ const SPOOL: [Key; 4] = [
         OVERFLOW,
         "drop_oldest",
         "when the spool is full: block skips samples, drop_oldest and drop_newest give up readings and count them",
+    ),
+];
+
+const BUDGETS: [Key; 3] = [
+    Key::new(
+        "budget.flash_bytes_per_day",
+        Kind::Bytes,
+        "0",
+        "most bytes written to the disk in a day: as they would exceed it, batches and commits wait longer, and nothing is dropped; 0 for no limit",
+    ),
+    Key::new(
+        "budget.wire_bytes_per_day",
+        Kind::Bytes,
+        "0",
+        "most bytes to and from the sink in a day, without TCP and IP: as they would exceed it, batches wait longer, and nothing is dropped; 0 for no limit",
+    ),
+    Key::new(
+        "budget.max_interval",
+        Kind::Duration,
+        "1m",
+        "the longest wait of a batch, and of a commit, that a budget may lead to; what can be lost is the sum of both",
     ),
 ];
 

@@ -49,6 +49,7 @@ fn every_key_is_read() {
     let batch = batch(&mut reader, profile);
     spool_config(&mut reader, profile);
     queue_limit(&mut reader, &batch);
+    budget(&mut reader);
     let url = sink_url(&mut reader);
     sender(&mut reader, &url, &name, Duration::from_secs(20));
     assert_eq!(
@@ -70,6 +71,23 @@ fn the_edge_profile_changes_defaults_and_yields_to_the_operator() {
     .unwrap();
     assert_eq!(mixed.loss_bound(), Duration::from_secs(11));
     assert_eq!(mixed.effective.get("batch.max_age").unwrap().value, "1s");
+}
+
+/// Red when the longest bound leaves out the commits, or lengthens them for the wire.
+#[test]
+fn a_budget_lengthens_what_can_be_lost_to_its_ceiling() {
+    let longest = |pairs: &[(&str, &str)]| {
+        let config = read(pairs).unwrap();
+        assert_eq!(config.loss_bound(), Duration::from_secs(3));
+        config.longest_loss_bound()
+    };
+    let flash = ("WEIR_AGENT_BUDGET_FLASH_BYTES_PER_DAY", "50MB");
+    let wire = ("WEIR_AGENT_BUDGET_WIRE_BYTES_PER_DAY", "50MB");
+    let ceiling = ("WEIR_AGENT_BUDGET_MAX_INTERVAL", "20s");
+    assert_eq!(longest(&[ceiling]), Duration::from_secs(3));
+    assert_eq!(longest(&[flash]), Duration::from_secs(120));
+    assert_eq!(longest(&[flash, ceiling]), Duration::from_secs(40));
+    assert_eq!(longest(&[wire, ceiling]), Duration::from_secs(21));
 }
 
 #[test]

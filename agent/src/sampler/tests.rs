@@ -71,6 +71,7 @@ impl Bench {
         let around = Surroundings {
             queue: self.queue.clone(),
             limits,
+            age: Age::new(limits.age),
             clock: Arc::new(TokioClock {
                 zero: Instant::now(),
                 wall_ns: Arc::clone(&self.wall_ns),

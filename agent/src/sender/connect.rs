@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tower::ServiceExt;
 use weir_process::clock::Clock;
 use weir_proto::limits::{MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use weir_proto::v1;
@@ -24,6 +27,7 @@ use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 
 use super::failure::{Failure, reason_of};
 use super::time::sample;
+use super::traffic::{Counted, Traffic};
 
 /// Requests between the session and the transport: one being sent, one ready.
 const REQUEST_QUEUE: usize = 1;
@@ -59,6 +63,8 @@ pub(crate) struct Call {
 pub(crate) struct Link {
     endpoint: Endpoint,
     dial: Option<Dial>,
+    tcp: HttpConnector,
+    traffic: Arc<Traffic>,
     connect_timeout: Duration,
     answer_timeout: Duration,
     /// Held while connecting, so that two calls share one connection.
@@ -83,8 +89,6 @@ impl Link {
     ) -> Result<Link, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(url.to_owned())?
             .connect_timeout(connect_timeout)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(KEEPALIVE_EVERY))
             .http2_keep_alive_interval(KEEPALIVE_EVERY)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
@@ -94,6 +98,8 @@ impl Link {
         Ok(Link {
             endpoint,
             dial: None,
+            tcp: tcp(connect_timeout),
+            traffic: Arc::default(),
             connect_timeout,
             answer_timeout,
             channel: tokio::sync::Mutex::default(),
@@ -104,6 +110,11 @@ impl Link {
     /// Connects by these means from the next connection on.
     pub(crate) fn over(&mut self, dial: Dial) {
         self.dial = Some(dial);
+    }
+
+    /// What went over the wire so far.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     /// Opens a call for one stream and waits for the sink's Welcome. Hello says what `clock` does once there is a
@@ -185,12 +196,24 @@ impl Link {
             return Ok(channel.clone());
         }
         let connecting = async {
+            let traffic = self.traffic();
             match self.dial.clone() {
-                None => self.endpoint.connect().await,
+                None => {
+                    let tcp = self.tcp.clone();
+                    let service = tower::service_fn(move |url| {
+                        let (dialling, traffic) = (tcp.clone().oneshot(url), Arc::clone(&traffic));
+                        let counted = move |wire: TokioIo<TcpStream>| {
+                            TokioIo::new(Counted::new(wire.into_inner(), traffic))
+                        };
+                        async move { dialling.await.map(counted) }
+                    });
+                    self.endpoint.connect_with_connector(service).await
+                }
                 Some(dial) => {
                     let service = tower::service_fn(move |url| {
-                        let dialling = dial(url);
-                        async move { dialling.await.map(TokioIo::new) }
+                        let (dialling, traffic) = (dial(url), Arc::clone(&traffic));
+                        let counted = move |wire| TokioIo::new(Counted::new(wire, traffic));
+                        async move { dialling.await.map(counted) }
                     });
                     self.endpoint.connect_with_connector(service).await
                 }
@@ -207,4 +230,14 @@ impl Link {
         shared.connections += 1;
         Ok(shared.channel.insert(channel).clone())
     }
+}
+
+/// As tonic would make it: its own cannot be counted.
+fn tcp(connect_timeout: Duration) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE_EVERY));
+    tcp.set_connect_timeout(Some(connect_timeout));
+    tcp
 }

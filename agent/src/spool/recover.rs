@@ -90,6 +90,7 @@ impl Spool {
             let _ = remove_tree(shared.storage.as_ref(), &dir);
         })?;
         inner.next_order += 1;
+        stream.journal.set_commit_interval(self.commit_interval());
         match shared.writers {
             Writers::Threads => drop(
                 writer

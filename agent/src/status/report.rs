@@ -9,6 +9,7 @@ use weir_process::metrics::COMMIT;
 use weir_process::output::{Align, Table};
 
 use super::Sources;
+use super::budget::Budget;
 use crate::ledger::StreamView;
 use crate::sampler::{SensorConfig, SensorState};
 use crate::sender::{Drain, LinkState};
@@ -31,6 +32,7 @@ pub(crate) struct Report {
     queue: Queue,
     spool: Spool,
     backlog: Backlog,
+    budget: Budget,
     streams: Vec<Stream>,
     /// Over all streams.
     ledger: Books,
@@ -135,6 +137,7 @@ impl Report {
         // A URL that cannot carry a user has none to hide.
         let _ = url.set_username("").and_then(|()| url.set_password(None));
         let link = sources.link.borrow().clone();
+        let budget = Budget::of(sources);
         Self {
             agent: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -152,7 +155,7 @@ impl Report {
                     LinkState::Waiting { reason } => reason,
                 },
             },
-            loss_bound_seconds: config.loss_bound().as_secs_f64(),
+            loss_bound_seconds: budget.loss_bound_seconds(),
             sensors: sources
                 .sensors
                 .iter()
@@ -168,6 +171,7 @@ impl Report {
                 max_bytes: view.spool_max_bytes,
             },
             backlog: backlog(&sources.drain.borrow()),
+            budget,
             streams: view
                 .streams
                 .into_iter()
@@ -214,15 +218,15 @@ impl Report {
             bytes,
             max_bytes,
         } = &self.spool;
-        line("spool", &format!("{path}, {bytes} of {max_bytes} bytes"));
-        line("backlog", &self.backlog.to_text());
+        let full = self.budget.until_full();
         line(
-            "loss",
-            &format!(
-                "at most {} s of readings, if this machine died now",
-                self.loss_bound_seconds
-            ),
+            "spool",
+            &format!("{path}, {bytes} of {max_bytes} bytes, {full}"),
         );
+        line("backlog", &self.backlog.to_text());
+        line("flash", &self.budget.flash());
+        line("wire", &self.budget.wire());
+        line("loss", &self.budget.loss());
         text.push('\n');
         text.push_str(&self.sensors_table().render());
         text.push('\n');
@@ -357,7 +361,7 @@ fn stream(view: StreamView, wall_ns: i64) -> Stream {
 }
 
 /// A duration as people write it, without fractions of a second.
-fn whole_seconds(seconds: f64) -> String {
+pub(super) fn whole_seconds(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds)
         .unwrap_or_default()
         .as_secs();

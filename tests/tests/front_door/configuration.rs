@@ -97,6 +97,26 @@ fn defaults_are_valid() {
     }
 }
 
+/// What can be lost is said before the first reading is taken: as configured, by the profile for flash memory, and where a
+/// budget may lengthen it. Red when the profile changes only one of the two waits, or the ceiling is left out.
+#[test]
+fn validate_says_what_can_be_lost() {
+    let edge = ("WEIR_AGENT_PROFILE", "edge");
+    let flash = ("WEIR_AGENT_BUDGET_FLASH_BYTES_PER_DAY", "200MB");
+    let ceiling = ("WEIR_AGENT_BUDGET_MAX_INTERVAL", "45s");
+    for (settings, bound) in [
+        (vec![], "at most 3s of readings"),
+        (vec![edge], "at most 20s of readings"),
+        (vec![flash], "at most 2m of readings"),
+        (vec![edge, flash, ceiling], "at most 1m 30s of readings"),
+    ] {
+        let output = run_once(&programs::agent(), &["validate"], &settings);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        assert!(said.contains(bound), "{settings:?}: {said}");
+    }
+}
+
 /// Variables named in a text, commented out or not.
 fn variables(text: &str, prefix: &str) -> BTreeSet<String> {
     text.lines()
