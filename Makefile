@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
 
-.PHONY: help demo run build test crash-matrix soak check fmt lint proto-lint deps bench fuzz clean
+.PHONY: help demo run build test crash-matrix soak storm check fmt lint proto-lint deps bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,10 @@ ifeq ($(PROGRAMS),)
 	cargo build --workspace --bins
 endif
 	$(or $(PROGRAMS),$(CARGO_TARGET_DIR)/debug)/weir-soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+
+storm: ## a thousand agents come back at once after the sink's restart
+	cargo build --workspace --bins
+	cargo test -p weir-tests --test storm -- --ignored --nocapture
 
 check: fmt lint proto-lint test ## what CI runs: formatting, lints, every test (licences and structure among them)
 

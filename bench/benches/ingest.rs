@@ -81,6 +81,7 @@ async fn run(dir: &Path, requests: Vec<(usize, v1::DeliverRequest)>) -> (Duratio
         Arc::new(SystemClock),
         IngestConfig {
             window_bytes: 64 << 20,
+            budget_bytes: u64::MAX,
             max_connections: 100,
             max_streams: 100,
             high_water_bytes: u64::MAX,

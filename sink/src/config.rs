@@ -179,6 +179,7 @@ fn read_ingest(reader: &mut Reader, journal_bytes: u64) -> IngestConfig {
     let streams = reader.count_within("ingest.max_streams", 1..=100_000_000);
     IngestConfig {
         window_bytes: window,
+        budget_bytes: reader.bytes_within("ingest.budget_bytes", 1 << 20..=1 << 40),
         max_connections: size(connections),
         max_streams: size(streams),
         high_water_bytes: journal_bytes / 10 * HIGH_WATER_TENTHS,

@@ -25,6 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_types::{ErrorDetails, StatusExt as _};
+use weir_process::random;
 use weir_proto::FILE_DESCRIPTOR_SET;
 use weir_proto::limits::MAX_MESSAGE_BYTES;
 use weir_proto::v1::delivery_service_server::{DeliveryServiceServer, SERVICE_NAME};
@@ -147,11 +148,12 @@ where
 fn status_of(fault: &Fault) -> Status {
     let code = fault.kind().code();
     match fault.retry_after() {
-        Some(delay) => Status::with_error_details(
-            code,
-            fault.to_string(),
-            ErrorDetails::with_retry_info(Some(delay)),
-        ),
+        Some(delay) => {
+            // A thousand that are turned away at one moment must not come back at one moment.
+            let spread = delay + random::below(delay);
+            let details = ErrorDetails::with_retry_info(Some(spread));
+            Status::with_error_details(code, fault.to_string(), details)
+        }
         None => Status::new(code, fault.to_string()),
     }
 }

@@ -10,7 +10,7 @@
 //!   acknowledged again and not stored, a gap is refused with the expected sequence;
 //! * one connection owns a stream: a new Hello displaces the former owner and waits until what
 //!   that one appended is durable, so that Welcome never speaks of anything that could be lost;
-//! * memory is bounded per connection by the window, and by the number of connections.
+//! * memory is bounded: windows are parts of one budget, and there is a limit to connections.
 //!
 //! State is kept by (tenant, stream) and rebuilt at start from the catalog and the journal behind
 //! the catalog's position; only headers in the clear are read for that.
@@ -57,6 +57,9 @@ use stream::Stream;
 /// How long a Hello waits for the former owner of its stream, and then for what that one appended.
 const HANDOVER: Duration = Duration::from_secs(20);
 
+/// No agent's window is smaller, however many there are.
+pub const LEAST_WINDOW_BYTES: u64 = 64 << 10;
+
 /// Longest name of an agent, in characters.
 const MAX_AGENT_CHARS: usize = 256;
 
@@ -65,6 +68,9 @@ const MAX_AGENT_CHARS: usize = 256;
 pub struct IngestConfig {
     /// Payload bytes an agent may have unacknowledged.
     pub window_bytes: u64,
+    /// Payload bytes all agents together may have unacknowledged: with many of them each one's window
+    /// is its part of this, though never less than [`LEAST_WINDOW_BYTES`].
+    pub budget_bytes: u64,
     /// Calls of Deliver at one time.
     pub max_connections: usize,
     /// Streams that are not closed. A closed one is a few numbers that are kept beside them, so that an
@@ -314,6 +320,13 @@ impl Ingest {
                 }
             })
             .collect()
+    }
+
+    /// What each agent may have unacknowledged now: when a thousand return at once, they share.
+    fn window_bytes(&self) -> u64 {
+        let config = &self.inner.config;
+        let part = config.budget_bytes / (self.connections() as u64).max(1);
+        config.window_bytes.min(part.max(LEAST_WINDOW_BYTES))
     }
 
     /// Calls of Deliver that run now.

@@ -81,7 +81,7 @@ const PLACES: [Key; 7] = [
     ),
 ];
 
-const INTAKE: [Key; 7] = [
+const INTAKE: [Key; 8] = [
     Key::new(
         "journal.max_bytes",
         Bytes,
@@ -105,6 +105,12 @@ const INTAKE: [Key; 7] = [
         Bytes,
         "16MiB",
         "bytes one agent may have sent that are not yet durable",
+    ),
+    Key::new(
+        "ingest.budget_bytes",
+        Bytes,
+        "256MiB",
+        "bytes all agents together may have sent that are not yet durable; many of them get smaller windows, of 64 KiB at least",
     ),
     Key::new(
         "ingest.max_connections",

@@ -267,4 +267,18 @@ mod tests {
         assert!(matches!(drained, End::Fault(Fault::Draining)));
         assert!(matches!(overdue(Some(End::Done), false), End::ClientGone));
     }
+
+    /// Mutation: a hint that is the same for all brings all back at one moment.
+    #[test]
+    fn those_turned_away_together_are_told_different_times() {
+        let told = |_| {
+            let status = status_of(&Fault::Overloaded("full".into()));
+            let info = tonic_types::StatusExt::get_details_retry_info(&status);
+            info.and_then(|info| info.retry_delay).expect("a time")
+        };
+        let times: std::collections::BTreeSet<Duration> = (0..100).map(told).collect();
+        let least = Fault::Overloaded("full".into()).retry_after();
+        assert!(times.first() >= least.as_ref(), "{times:?}");
+        assert!(times.len() > 50, "{times:?}");
+    }
 }

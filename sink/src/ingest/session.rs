@@ -123,7 +123,7 @@ impl Session {
         Ok(v1::Welcome {
             durable_through: mark.sequence,
             durable_crc: mark.crc,
-            window_bytes: self.ingest.inner.config.window_bytes,
+            window_bytes: self.ingest.window_bytes(),
             max_batch_bytes: limits::MAX_BATCH_BYTES as u64,
             protocol: limits::PROTOCOL_VERSION,
             readings_through: mark.readings_through,
@@ -139,7 +139,7 @@ impl Session {
     /// Whether the window lets another request in. One may always be outstanding.
     pub fn has_room(&self) -> bool {
         let bytes = self.slot.stream().pending_bytes();
-        bytes == 0 || bytes < self.ingest.inner.config.window_bytes
+        bytes == 0 || bytes < self.ingest.window_bytes()
     }
 
     /// Whether something waits to become durable.
@@ -165,7 +165,7 @@ impl Session {
             self.ingest.inner.metrics.acks.inc();
             v1::Ack {
                 durable_through: stream.durable().sequence,
-                window_bytes: self.ingest.inner.config.window_bytes,
+                window_bytes: self.ingest.window_bytes(),
             }
         })
     }

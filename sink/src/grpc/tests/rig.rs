@@ -77,6 +77,7 @@ impl Rig {
             Arc::new(SystemClock),
             IngestConfig {
                 window_bytes: 1 << 20,
+                budget_bytes: 1 << 30,
                 max_connections: 16,
                 max_streams: 16,
                 high_water_bytes,
