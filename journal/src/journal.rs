@@ -144,6 +144,9 @@ impl Journal {
     }
 
     /// Removes the oldest segment unless it is being written to; says which numbers went.
+    ///
+    /// # Errors
+    /// It is still there.
     pub fn drop_oldest(&self) -> io::Result<Option<(u64, u64)>> {
         self.shared().remove_oldest(None)
     }

@@ -152,10 +152,13 @@ impl Shared {
             _ => {}
         }
         point(Point::JournalReleased);
-        // The file is out of the list for good: a failing sync must not keep its bytes on the account.
         self.handover.credit(oldest.bytes);
         hold(&self.refusals).remove(&oldest.first);
-        self.storage.sync_dir(&self.dir)?;
+        // The file is gone whatever the sync says, and the answer has to say so. Nobody was promised
+        // that it stays gone: one that a power loss brings back is released again.
+        if let Err(error) = self.storage.sync_dir(&self.dir) {
+            tracing::warn!(path = %path.display(), %error, "a removed segment may come back with a power loss");
+        }
         Ok(Some((oldest.first, oldest.next - 1)))
     }
 
