@@ -94,6 +94,7 @@ fn write(dir: &TempDir, files: i64) -> Vec<DataFile> {
             rows: batch.num_rows() as u64,
             min_ns: START + minutes.start * MINUTE,
             max_ns: START + (minutes.end - 1) * MINUTE,
+            crc: None,
         }
     };
     (0..files).map(write_one).collect()

@@ -37,6 +37,8 @@ mod csv;
 mod json;
 mod time;
 
+pub(crate) use time::text_of_ns;
+
 /// Rows of an answered statement.
 #[derive(Debug)]
 #[non_exhaustive]

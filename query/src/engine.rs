@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::answer::Answer;
 use crate::error::{ErrorKind, QueryError};
+use crate::samples::Checked;
 use crate::statement::MAX_SQL_BYTES;
 use crate::tables::Tables;
 
@@ -68,9 +69,12 @@ struct Inner {
     threads: Option<Runtime>,
 }
 
+#[derive(Clone)]
 struct Base {
     store: Arc<dyn ObjectStore>,
     state: SessionState,
+    /// Files of it that are what was written.
+    checked: Arc<Checked>,
 }
 
 /// Stack of the engine's threads. Only what is touched is paid for; see [`MAX_SQL_BYTES`].
@@ -123,9 +127,9 @@ impl Engine {
             ));
         }
         let limits = &self.inner.limits;
-        let state = self.inner.state(&tables.store)?;
+        let base = self.inner.base(&tables.store)?;
         let held = MemoryConsumer::new("answer").register(&self.inner.memory);
-        let work = run::answer(sql.to_owned(), tables, state, limits.clone(), held);
+        let work = run::answer(sql.to_owned(), tables, base, limits.clone(), held);
         let turns = Arc::clone(&self.inner.turns);
         let mut task = JoinSet::new();
         task.spawn_on(
@@ -165,20 +169,22 @@ impl Inner {
     }
 
     /// The state to plan with, without tables. Built anew only when the store is another one.
-    fn state(&self, store: &Arc<dyn ObjectStore>) -> Result<SessionState, QueryError> {
+    fn base(&self, store: &Arc<dyn ObjectStore>) -> Result<Base, QueryError> {
         let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(base) = base.as_ref()
             && Arc::ptr_eq(&base.store, store)
         {
-            return Ok(base.state.clone());
+            return Ok(base.clone());
         }
         let state = session::base(store, &self.memory, self.limits.threads)
             .map_err(|error| QueryError::internal("the engine could not be set up", &error))?;
-        *base = Some(Base {
+        let built = Base {
             store: Arc::clone(store),
-            state: state.clone(),
-        });
-        Ok(state)
+            state,
+            checked: Arc::default(),
+        };
+        *base = Some(built.clone());
+        Ok(built)
     }
 }
 

@@ -1,10 +1,13 @@
 //! Why a statement was not answered: a kind for the wire's tables of codes, and one line for a person.
 //!
-//! The line never holds paths, addresses or the names of internal types: what a person cannot act on is logged here and
-//! answered as "internal error".
+//! The line never holds addresses, paths of the host or the names of internal types: what a person cannot act on is
+//! logged here and answered as "internal error". A data file that cannot be read is named as the catalog does.
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+
+use crate::answer::text_of_ns;
+use crate::samples::Trouble;
 
 /// What kind of failure; the caller maps it to a status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +22,9 @@ pub enum ErrorKind {
     Timeout,
     /// It needed more than `Limits::memory_bytes`.
     Memory,
-    /// Not the caller's fault: a data file is unreadable, or a bug.
+    /// A data file that the statement reads is missing or is not what was written.
+    Damaged,
+    /// Not the caller's fault: most likely a bug.
     Internal,
 }
 
@@ -53,6 +58,18 @@ impl QueryError {
         Self::new(
             ErrorKind::Internal,
             format!("internal error: {what}; the log says more"),
+        )
+    }
+
+    /// A file is to be restored; statements that do not read it are not concerned.
+    pub(crate) fn damaged(trouble: Trouble) -> Self {
+        let (from, to) = (text_of_ns(trouble.min_ns), text_of_ns(trouble.max_ns));
+        Self::new(
+            ErrorKind::Damaged,
+            format!(
+                "{trouble}: restore it from a backup, or ask for a time outside {from} to {to}; \
+                 `weir-sink ledger --audit` names every such file"
+            ),
         )
     }
 

@@ -26,19 +26,43 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
+use object_store::path::Path;
 
 use crate::tables::{DataFile, fit};
 
 mod prune;
+mod whole;
+
+pub(crate) use whole::{Checked, Trouble};
+use whole::{Readers, Troubles};
 
 /// The column whose range the catalog knows for every file.
 const TIME: &str = "time";
 
-/// How many files the scans of one statement had before them, and how many they kept.
+/// What the scans of one statement tell.
 #[derive(Debug, Default)]
-pub(crate) struct FileCount {
+pub(crate) struct Scans {
+    /// How many files they had before them.
     pub(crate) known: AtomicUsize,
+    /// How many they kept.
     pub(crate) scanned: AtomicUsize,
+    checked: Arc<Checked>,
+    troubles: Troubles,
+}
+
+impl Scans {
+    /// Of a statement over a store of which so much is known.
+    pub(crate) fn new(checked: Arc<Checked>) -> Self {
+        Self {
+            checked,
+            ..Self::default()
+        }
+    }
+
+    /// The first file that could not be read.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.troubles.first()
+    }
 }
 
 /// See the module.
@@ -48,7 +72,7 @@ pub(crate) struct Samples {
     store_url: ObjectStoreUrl,
     files: Vec<DataFile>,
     fresh: Vec<RecordBatch>,
-    count: Arc<FileCount>,
+    scans: Arc<Scans>,
 }
 
 impl Samples {
@@ -58,19 +82,20 @@ impl Samples {
         store_url: ObjectStoreUrl,
         files: Vec<DataFile>,
         fresh: &[RecordBatch],
-        count: Arc<FileCount>,
+        scans: Arc<Scans>,
     ) -> Result<Self> {
         let fresh = fresh
             .iter()
             .filter(|batch| batch.num_rows() > 0)
             .map(|batch| fit(batch, &schema))
             .collect::<std::result::Result<Vec<_>, _>>()?;
+        scans.checked.keep(&files);
         Ok(Self {
             schema,
             store_url,
             files,
             fresh,
-            count,
+            scans,
         })
     }
 
@@ -84,13 +109,21 @@ impl Samples {
         let mut options = TableParquetOptions::new();
         options.global = state.config_options().execution.parquet.clone();
         let runtime = state.runtime_env();
-        let reader = CachedParquetFileReaderFactory::new(
-            runtime.object_store(&self.store_url)?,
-            runtime.cache_manager.get_file_metadata_cache(),
-        );
+        let store = runtime.object_store(&self.store_url)?;
+        let cache = runtime.cache_manager.get_file_metadata_cache();
+        let readers = Readers {
+            inner: CachedParquetFileReaderFactory::new(Arc::clone(&store), cache),
+            store,
+            checked: Arc::clone(&self.scans.checked),
+            troubles: self.scans.troubles.clone(),
+            files: kept
+                .iter()
+                .map(|file| (Path::from(file.path.as_str()), (*file).clone()))
+                .collect(),
+        };
         let source = ParquetSource::new(Arc::clone(&self.schema))
             .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(reader));
+            .with_parquet_file_reader_factory(Arc::new(readers));
         let files = kept.iter().map(|file| {
             let statistics = Arc::new(statistics(&self.schema, std::slice::from_ref(file)));
             PartitionedFile::new(file.path.as_str(), file.bytes).with_statistics(statistics)
@@ -138,10 +171,10 @@ impl TableProvider for Samples {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let kept = prune::keep(&self.files, filters, state, &self.schema)?;
-        self.count
+        self.scans
             .known
             .fetch_add(self.files.len(), Ordering::Relaxed);
-        self.count.scanned.fetch_add(kept.len(), Ordering::Relaxed);
+        self.scans.scanned.fetch_add(kept.len(), Ordering::Relaxed);
         let mut inputs = Vec::with_capacity(2);
         if !kept.is_empty() {
             inputs.push(self.scan_files(state, &kept, projection, limit)?);

@@ -11,7 +11,7 @@ use object_store::ObjectStore;
 /// One Parquet file of `samples`, as the catalog knows it.
 ///
 /// The numbers are trusted: files outside a statement's time range are not opened, and `count(*)` without a condition
-/// is answered from `rows` alone.
+/// is answered from `rows` alone. What is opened is read only if it has the checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
     /// Object path within [`Tables::store`].
@@ -24,6 +24,8 @@ pub struct DataFile {
     pub min_ns: i64,
     /// Largest `time` in the file, unix nanoseconds, inclusive.
     pub max_ns: i64,
+    /// crc32c of the whole object; `None` where it is not known, and the file is taken as it is.
+    pub crc: Option<u32>,
 }
 
 /// A small table held in memory, such as `latest` or `streams`.

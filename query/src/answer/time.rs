@@ -12,6 +12,15 @@ pub(super) fn moment(out: &mut Vec<u8>, seconds: i64, nanos: u32) {
     write!(out, "T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z").expect("a Vec takes all bytes");
 }
 
+/// Nanoseconds since 1970 as [`moment`] writes them.
+pub(crate) fn text_of_ns(ns: i64) -> String {
+    const SECOND: i64 = 1_000_000_000;
+    let nanos = u32::try_from(ns.rem_euclid(SECOND)).expect("less than a second");
+    let mut text = Vec::new();
+    moment(&mut text, ns.div_euclid(SECOND), nanos);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// `days` since 1970 as `2026-01-02`.
 ///
 /// The Gregorian calendar repeats every 400 years = 146,097 days; years are counted from March, so that the leap day is

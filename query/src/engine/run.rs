@@ -5,15 +5,14 @@ use std::sync::atomic::Ordering;
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::MemoryReservation;
-use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use tokio_stream::StreamExt;
 
-use super::{Limits, session, yielding};
+use super::{Base, Limits, session, yielding};
 use crate::answer::Answer;
 use crate::error::QueryError;
-use crate::samples::FileCount;
+use crate::samples::Scans;
 use crate::statement;
 use crate::tables::Tables;
 
@@ -21,12 +20,13 @@ use crate::tables::Tables;
 pub(super) async fn answer(
     sql: String,
     tables: Tables,
-    mut state: SessionState,
+    base: Base,
     limits: Limits,
     held: MemoryReservation,
 ) -> Result<Answer, QueryError> {
-    let count = Arc::new(FileCount::default());
-    session::bind(&mut state, tables, Arc::clone(&count))
+    let mut state = base.state;
+    let scans = Arc::new(Scans::new(base.checked));
+    session::bind(&mut state, tables, Arc::clone(&scans))
         .map_err(|error| QueryError::internal("the tables could not be set up", &error))?;
     state.mark_start_execution();
     let wrong = |error: DataFusionError| QueryError::from_datafusion(&error, limits.memory_bytes);
@@ -35,9 +35,11 @@ pub(super) async fn answer(
     let plan = state.create_physical_plan(&plan).await.map_err(wrong)?;
     let plan = yielding::yielding(plan).map_err(wrong)?;
     let rows = execute_stream(plan, state.task_ctx()).map_err(wrong)?;
-    let mut answer = collect(rows, &limits, held).await?;
-    answer.files_known = count.known.load(Ordering::Relaxed);
-    answer.files_scanned = count.scanned.load(Ordering::Relaxed);
+    let answer = collect(rows, &limits, held).await;
+    // A file that cannot be read is the reason, whatever has become of it on its way up here.
+    let mut answer = answer.map_err(|error| scans.trouble().map_or(error, QueryError::damaged))?;
+    answer.files_known = scans.known.load(Ordering::Relaxed);
+    answer.files_scanned = scans.scanned.load(Ordering::Relaxed);
     Ok(answer)
 }
 

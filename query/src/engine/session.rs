@@ -17,7 +17,7 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 use url::Url;
 
-use crate::samples::{FileCount, Samples};
+use crate::samples::{Samples, Scans};
 use crate::tables::{Tables, fit};
 
 const CATALOG: &str = "weir";
@@ -74,14 +74,14 @@ pub(super) fn base(
 }
 
 /// Puts the snapshot's tables into `state`, and nothing else.
-pub(super) fn bind(state: &mut SessionState, tables: Tables, count: Arc<FileCount>) -> Result<()> {
+pub(super) fn bind(state: &mut SessionState, tables: Tables, scans: Arc<Scans>) -> Result<()> {
     let schema = MemorySchemaProvider::new();
     let samples = Samples::try_new(
         tables.samples_schema,
         ObjectStoreUrl::parse(STORE)?,
         tables.files,
         &tables.fresh,
-        count,
+        scans,
     )?;
     schema.register_table("samples".to_owned(), Arc::new(samples))?;
     for view in tables.views {

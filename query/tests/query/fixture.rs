@@ -87,6 +87,7 @@ impl Lake {
             rows: batch.num_rows() as u64,
             min_ns: *times.values().iter().min().unwrap(),
             max_ns: *times.values().iter().max().unwrap(),
+            crc: Some(crc32c::crc32c(&std::fs::read(&full).unwrap())),
         });
         self
     }

@@ -7,7 +7,9 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNa
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde_json::json;
 
-use crate::fixture::{HOUR, Lake, START, batch, engine, four_hours, limits, schema, word};
+use crate::fixture::{
+    HOUR, Lake, START, batch, engine, four_hours, json as answered, limits, schema, word,
+};
 
 #[tokio::test]
 async fn opens_only_files_whose_range_can_match() {
@@ -73,14 +75,53 @@ async fn never_opens_a_pruned_file() {
         .ask("select sum(value) from samples")
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), weir_query::ErrorKind::Internal);
+    assert_eq!(error.kind(), weir_query::ErrorKind::Damaged);
     let text = error.to_string();
-    assert!(!text.contains("hour-3") && !text.contains('/'), "{text}");
+    let told = "samples/tenant=default/hour-3.parquet is missing: restore it from a backup, or ask \
+                for a time outside 2026-03-01T03:00:00.000000000Z to 2026-03-01T03:59:00";
+    assert!(
+        text.starts_with(told) && text.contains("ledger --audit"),
+        "{text}"
+    );
+    let host = lake.dir.path().display().to_string();
+    assert!(!text.contains(&host), "{text}");
     lake.tables.files.pop();
     assert_eq!(
         lake.rows("select count(value) from samples").await,
         json!([[360]])
     );
+}
+
+/// Red when a file is read without being looked at: a changed value is then answered, or a changed
+/// page fails without the file's name.
+#[tokio::test]
+async fn a_file_that_is_not_what_was_written_is_named_and_never_answered() {
+    let lake = four_hours();
+    let engine = engine(limits());
+    let full = lake.dir.path().join(&lake.tables.files[2].path);
+    let whole = std::fs::read(&full).unwrap();
+    let all = "select sum(value) from samples";
+    let around = "select count(value) from samples where time < '2026-03-01T02:00:00Z'";
+    for changed in (0..whole.len()).step_by(97) {
+        let mut bytes = whole.clone();
+        bytes[changed] ^= 1;
+        std::fs::write(&full, bytes).unwrap();
+        let error = engine.run(all, lake.tables.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), weir_query::ErrorKind::Damaged, "{error}");
+        let text = error.to_string();
+        let told = "samples/tenant=default/hour-2.parquet is not what was written: restore";
+        assert!(text.starts_with(told), "{text}");
+        let answer = engine.run(around, lake.tables.clone()).await.unwrap();
+        assert_eq!(answered(&answer)["rows"], json!([[240]]));
+    }
+    std::fs::write(&full, &whole[..whole.len() / 2]).unwrap();
+    let error = engine.run(all, lake.tables.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), weir_query::ErrorKind::Damaged, "{error}");
+
+    // Restored, without a restart.
+    std::fs::write(&full, &whole).unwrap();
+    let answer = engine.run(all, lake.tables.clone()).await.unwrap();
+    assert_eq!(answered(&answer)["rows"], lake.rows(all).await);
 }
 
 #[tokio::test]
@@ -234,6 +275,6 @@ async fn serves_one_store_after_another() {
             .run("select value from samples", lake.tables.clone())
             .await
             .unwrap();
-        assert_eq!(crate::fixture::json(&answer)["rows"], json!([[value]]));
+        assert_eq!(answered(&answer)["rows"], json!([[value]]));
     }
 }

@@ -16,7 +16,7 @@
 //! | `not_acceptable` | 406 |
 //! | `too_large`, `memory` | 422 |
 //! | `busy` | 429 |
-//! | `internal` | 500 |
+//! | `damaged_file` (its text names a missing or changed data file), `internal` | 500 |
 //! | `unimplemented` (built without `sql`) | 501 |
 //! | `timeout` | 504 |
 

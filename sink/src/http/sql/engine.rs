@@ -75,6 +75,7 @@ impl Runner {
                     rows: file.rows,
                     min_ns: file.min_ns,
                     max_ns: file.max_ns,
+                    crc: file.crc,
                 })
                 .collect(),
             fresh: view.fresh.clone(),
@@ -132,6 +133,7 @@ fn refusal(error: QueryError) -> Refusal {
         ErrorKind::TooLarge => (Kind::TooLarge, "too_large"),
         ErrorKind::Memory => (Kind::TooLarge, "memory"),
         ErrorKind::Timeout => (Kind::Timeout, "timeout"),
+        ErrorKind::Damaged => (Kind::Internal, "damaged_file"),
         ErrorKind::Internal => (Kind::Internal, "internal"),
     };
     Refusal {
