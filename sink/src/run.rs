@@ -5,6 +5,7 @@
 //! is lost by it: the journal has it.
 
 mod endpoints;
+mod reserve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,12 +27,14 @@ use crate::store::Store;
 use crate::{grpc, http};
 
 pub use endpoints::Endpoints;
+use reserve::Reserve;
 
 /// Runs the sink until it is told to stop or cannot go on.
 pub async fn run(config: Config) -> anyhow::Result<Exit> {
     let version = version_with_commit(env!("CARGO_PKG_VERSION"));
     tracing::info!(version, data_dir = %config.data_dir.display(), "starting");
-    let sink = open(&config).await?;
+    let reserve = Reserve::beside(&config.catalog_file);
+    let sink = reserve.start(|| open(&config)).await?;
     let grpc = grpc::listen(config.grpc_listen).await?;
     let http = TcpListener::bind(config.http_listen)
         .await
@@ -41,10 +44,12 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
         http: http.local_addr().context("the HTTP port has no address")?,
     };
     warn_of_plaintext(&[endpoints.grpc, endpoints.http]);
-    let running = start(&config, sink, (grpc, http))?;
-    endpoints
-        .write(&config.data_dir)
-        .context("cannot write endpoints.json")?;
+    let shutdown = Shutdown::new();
+    shutdown.spawn("reserve", reserve.keep(shutdown.token()));
+    let running = start(&config, shutdown, sink, (grpc, http))?;
+    if let Err(error) = endpoints.write(&config.data_dir) {
+        tracing::warn!(%error, "cannot write endpoints.json: the commands on this machine need --url");
+    }
     tracing::info!(grpc = %endpoints.grpc, http = %endpoints.http, "listening");
     let exit = running.until_stopped(config.shutdown_grace).await;
     Endpoints::remove(&config.data_dir);
@@ -67,10 +72,10 @@ async fn open(config: &Config) -> anyhow::Result<Sink> {
 
 fn start(
     config: &Config,
+    shutdown: Shutdown,
     sink: Sink,
     (grpc, http): (TcpListener, TcpListener),
 ) -> anyhow::Result<Running> {
-    let shutdown = Shutdown::new();
     shutdown.on_signal().context("cannot handle signals")?;
     let books = sink.books();
     let front = Arc::new(Front {
