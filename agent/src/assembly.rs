@@ -81,6 +81,8 @@ pub struct Agent {
     pub(crate) budget: watch::Receiver<budget::Seen>,
     /// How old a batch may become.
     pub(crate) age: Age,
+    /// How many of its streams another agent delivers.
+    pub(crate) displaced: watch::Receiver<u64>,
     pub(crate) states: Vec<SharedState>,
     spool: Spool,
     shutdown: Shutdown,
@@ -163,7 +165,7 @@ impl Agent {
         registry.collect(QueueCollector::new(queue.clone()));
         let metrics = SamplingMetrics::new(&registry, sender.missed_ticks());
         let link = sender.link_state();
-        let drain = sender.drain();
+        let (drain, displaced) = (sender.drain(), sender.displaced());
         announce(&config);
         count_missed(&config, &metrics, interruption);
 
@@ -195,6 +197,7 @@ impl Agent {
             drain,
             budget,
             age,
+            displaced,
             states,
             spool,
             shutdown,

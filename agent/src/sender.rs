@@ -19,6 +19,7 @@
 //! | `failure`, `retry` | what a failure means, and how long to wait |
 //! | `delivery`, `set_aside` | what is remembered of a stream; the poison batch |
 //! | `stop`, `voice`, `drain` | the time to drain; what the log says of a link that fails; how long a backlog takes |
+//! | `displaced` | what another agent delivers |
 //! | `time` | when the sink is told what the clocks say |
 //! | `traffic` | how many bytes go over the wire |
 
@@ -36,6 +37,7 @@ use crate::spool::Spool;
 
 pub mod connect;
 mod delivery;
+mod displaced;
 mod drain;
 mod failure;
 mod feed;
@@ -198,6 +200,11 @@ impl Sender {
     /// What went over the wire so far, both ways.
     pub(crate) fn traffic(&self) -> Arc<traffic::Traffic> {
         self.common.link.traffic()
+    }
+
+    /// How many of this agent's streams another one delivers, so that it leaves them alone for now.
+    pub fn displaced(&self) -> watch::Receiver<u64> {
+        self.common.metrics.displaced.streams()
     }
 
     /// The count of missed ticks that goes with every report: the samplers' to raise.

@@ -57,6 +57,8 @@ pub(crate) struct Sources {
     pub(crate) budget: watch::Receiver<Seen>,
     /// How old a batch may become, now.
     pub(crate) age: Age,
+    /// How many of its streams another agent delivers.
+    pub(crate) displaced: watch::Receiver<u64>,
     /// Its sensors.
     pub(crate) sensors: Vec<(SensorConfig, SharedState)>,
 }

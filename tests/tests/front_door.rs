@@ -5,6 +5,8 @@
 mod clocks;
 #[path = "front_door/configuration.rs"]
 mod configuration;
+#[path = "front_door/copies.rs"]
+mod copies;
 #[path = "front_door/crash.rs"]
 mod crash;
 #[path = "front_door/delivery.rs"]
@@ -17,6 +19,8 @@ mod hostile;
 mod ledger;
 #[path = "front_door/lost.rs"]
 mod lost;
+#[path = "front_door/newest.rs"]
+mod newest;
 #[path = "front_door/outage.rs"]
 mod outage;
 #[path = "front_door/probes.rs"]

@@ -284,6 +284,7 @@ impl<'a> Lane<'a> {
             let reason = failure.to_string();
             common.state.send_replace(LinkState::Waiting { reason });
         }
+        let _waits = (kind == Kind::Displaced).then(|| common.metrics.displaced.waits());
         let at = Instant::now() + delay;
         if self.stop.is_draining() {
             // A stop does not wait for a link that fails: what is left stays in the spool.

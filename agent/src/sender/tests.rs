@@ -15,12 +15,14 @@ use crate::spool::tests::{clock, committed, config, draft, first_draft, open};
 use crate::spool::{Overflow, SpoolConfig};
 
 mod damage;
+mod displaced;
 mod foreign;
 mod hostile;
 mod newest;
 mod replay;
 mod rollback;
 mod sink;
+mod together;
 
 use sink::{Fault, Sink};
 

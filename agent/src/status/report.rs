@@ -46,6 +46,9 @@ struct Sink {
     connected: bool,
     /// `connecting`, `connected`, or why not.
     state: String,
+    /// Streams that another agent delivers, a copy of this machine: this one leaves them alone for now.
+    #[serde(default)]
+    displaced: u64,
 }
 
 /// Where readings come from.
@@ -154,6 +157,7 @@ impl Report {
                     LinkState::Connected => "connected".to_owned(),
                     LinkState::Waiting { reason } => reason,
                 },
+                displaced: *sources.displaced.borrow(),
             },
             loss_bound_seconds: budget.loss_bound_seconds(),
             sensors: sources
@@ -209,6 +213,13 @@ impl Report {
             ),
         );
         line("sink", &format!("{}, {}", self.sink.url, self.sink.state));
+        if self.sink.displaced > 0 {
+            let others = format!(
+                "another agent delivers {} of these streams: is a copy of this machine running?",
+                self.sink.displaced
+            );
+            line("", &others);
+        }
         line("ready", if self.ready { "yes" } else { "no" });
         for (stage, reason) in &self.failing {
             line("", &format!("{stage}: {reason}"));

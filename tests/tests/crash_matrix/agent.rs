@@ -35,6 +35,9 @@ pub(crate) fn settings(fills_segments: bool) -> Vec<(&'static str, &'static str)
         ("SPOOL_SEGMENT_BYTES", "64KiB"),
         ("RETRY_MIN_DELAY", "20ms"),
         ("RETRY_MAX_DELAY", "200ms"),
+        // Every outage here is long enough to begin another stream after it.
+        ("DELIVERY_BACKLOG_AGE", "100ms"),
+        ("REQUEST_MAX_BYTES", "1KiB"),
     ];
     COUNTING.into_iter().chain(quick).collect()
 }

@@ -40,7 +40,8 @@ pub(crate) const SINK: Points = &[
 
 /// In the agent, with a sink that takes everything.
 pub(crate) const AGENT: Points = &[
-    (Point::AgentBegan, 1),
+    // At a start, and where new readings get a stream of their own.
+    (Point::AgentBegan, 2),
     (Point::AgentBatched, 7),
     (Point::AgentAppended, 7),
     (Point::AgentWelcomed, 2),
@@ -97,14 +98,19 @@ impl Case {
     /// Twice at the first passing, twice at a later one, and so on for longer runs.
     pub(crate) fn new(point: Point, later: u64, ack_lost: bool) -> Self {
         let later = (1..=rounds()).flat_map(|round| {
-            let passing = if later == 1 { 1 } else { later * round };
+            let few = later == 1 || point == Point::AgentBegan;
+            let passing = if few { later } else { later * round };
             [passing, passing]
         });
         Self {
             point,
             passings: [1, 1].into_iter().chain(later).collect(),
             ack_lost,
-            backlog: BACKLOG,
+            backlog: if point == Point::AgentBegan {
+                10 * BACKLOG
+            } else {
+                BACKLOG
+            },
         }
     }
 

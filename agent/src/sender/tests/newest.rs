@@ -8,7 +8,7 @@ use weir_process::clock::ManualClock;
 use super::*;
 
 /// A spool whose clock the test moves.
-async fn spool_with(dir: &Path, overflow: Overflow) -> (Spool, Arc<ManualClock>) {
+pub(super) async fn spool_with(dir: &Path, overflow: Overflow) -> (Spool, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
     let config = SpoolConfig {
         overflow,
@@ -20,7 +20,7 @@ async fn spool_with(dir: &Path, overflow: Overflow) -> (Spool, Arc<ManualClock>)
 }
 
 /// A batch read now.
-fn now(clock: &ManualClock, n: u64, readings: usize) -> crate::spool::Draft {
+pub(super) fn now(clock: &ManualClock, n: u64, readings: usize) -> crate::spool::Draft {
     let drafted = if n == 1 {
         first_draft(readings)
     } else {
@@ -33,7 +33,7 @@ fn now(clock: &ManualClock, n: u64, readings: usize) -> crate::spool::Draft {
 }
 
 /// Slow enough that a backlog takes a while: one small request every 20 ms.
-fn slow(url: String) -> SenderConfig {
+pub(super) fn slow(url: String) -> SenderConfig {
     SenderConfig {
         request_rate: 50.0,
         request_max_bytes: 1024,
@@ -41,7 +41,7 @@ fn slow(url: String) -> SenderConfig {
     }
 }
 
-async fn outage(spool: &Spool, clock: &ManualClock, batches: u64) {
+pub(super) async fn outage(spool: &Spool, clock: &ManualClock, batches: u64) {
     for n in 1..=batches {
         spool.append(now(clock, n, 50)).await.unwrap();
         clock.advance(Duration::from_secs(1));

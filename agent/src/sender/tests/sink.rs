@@ -81,6 +81,8 @@ pub(crate) struct State {
     pub(crate) refuse: BTreeSet<u64>,
     /// Sequences that end the call, every time, with this status.
     pub(crate) poison: BTreeMap<u64, Status>,
+    /// Somebody else delivers this stream: every call for it ends with this status.
+    pub(crate) displacing: Option<([u8; 16], Status)>,
     pub(crate) window_bytes: u64,
     pub(crate) calls: u64,
     /// Batches in each request that had any.
@@ -294,6 +296,11 @@ fn greet(state: &Mutex<State>, hello: &v1::Hello) -> Result<(v1::Welcome, Option
     let fault = state.faults.pop_front();
     if let Some(Fault::Turned(status)) = fault {
         return Err(status);
+    }
+    if let Some((stream, status)) = &state.displacing
+        && hello.stream_id == stream
+    {
+        return Err(status.clone());
     }
     if !state.streams.contains_key(&hello.stream_id) {
         state.order.push(hello.stream_id.clone());
