@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_journal::{AppendError, Disk, Storage};
 use weir_process::clock::Clock;
 use weir_proto::batch::Encoded;
@@ -62,6 +63,9 @@ pub(crate) const RECORD_KIND: u8 = 1;
 /// How long an appender that waits for room sleeps at most before it looks itself: room that others
 /// make on a full disk announces itself to nobody.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// For how long a spool counts as full after it was.
+const FULL_FOR: Duration = Duration::from_secs(60);
 
 /// What the spool does with a batch when it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,12 +172,14 @@ pub(crate) struct Inner {
     /// Readings given up and not yet in a Skip record, by reason number.
     pub(crate) lost: BTreeMap<i32, u64>,
     /// When the oldest of them was given up.
-    pub(crate) lost_since: Option<tokio::time::Instant>,
+    pub(crate) lost_since: Option<Instant>,
     /// Definitions that left with a dropped batch; the next batch carries them.
     pub(crate) undelivered: Vec<v1::Series>,
     /// The streams with records on the wire over a live connection.
     pub(crate) in_flight: BTreeSet<[u8; 16]>,
     pub(crate) finished: bool,
+    /// When a batch was last refused for want of room.
+    pub(crate) full_at: Option<Instant>,
     /// The books of streams delivered completely by this process.
     pub(crate) retired: ledger::Totals,
 }
@@ -237,6 +243,7 @@ impl Spool {
                 undelivered: Vec::new(),
                 in_flight: BTreeSet::new(),
                 finished: false,
+                full_at: None,
                 retired: ledger::Totals::default(),
             }),
             room: watch::Sender::new(0),
@@ -294,14 +301,17 @@ impl Spool {
                     self.lose_newest(draft);
                     return Ok(Appended::Dropped);
                 }
-                Attempt::Full => match self.shared.config.overflow {
-                    Overflow::DropNewest => {
-                        self.lose_newest(draft);
-                        return Ok(Appended::Dropped);
+                Attempt::Full => {
+                    self.lock().full_at = Some(Instant::now());
+                    match self.shared.config.overflow {
+                        Overflow::DropNewest => {
+                            self.lose_newest(draft);
+                            return Ok(Appended::Dropped);
+                        }
+                        Overflow::DropOldest => self.make_room(&mut room).await?,
+                        Overflow::Block => self.wait_for_room(&mut room).await?,
                     }
-                    Overflow::DropOldest => self.make_room(&mut room).await?,
-                    Overflow::Block => self.wait_for_room(&mut room).await?,
-                },
+                }
             }
         }
     }
@@ -361,12 +371,13 @@ impl Spool {
         }
     }
 
-    /// Bytes until the spool is full; 0 once less than a segment is left, for then it may be.
+    /// Bytes until the spool is full; 0 where it was within the last minute: what is given up then is whole segments.
     pub(crate) fn room(&self) -> u64 {
-        let config = &self.shared.config;
-        let room = config.max_bytes.saturating_sub(self.lock().bytes());
-        let grain = recover::segment_bytes(config);
-        if room < grain { 0 } else { room }
+        let inner = self.lock();
+        match inner.full_at {
+            Some(at) if at.elapsed() < FULL_FOR => 0,
+            _ => self.shared.config.max_bytes.saturating_sub(inner.bytes()),
+        }
     }
 
     /// How long a batch may wait for its commit now.

@@ -6,6 +6,7 @@ pub mod chance;
 pub mod counting;
 pub mod faulty;
 pub mod http;
+pub mod memory;
 pub mod programs;
 pub mod proxy;
 pub mod sender;

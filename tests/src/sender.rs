@@ -10,6 +10,7 @@ use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 use weir_proto::batch::{self, Block, Column, Values};
 use weir_proto::limits::{MAX_ATTRIBUTES, MAX_NAME_BYTES};
+use weir_proto::v1::Kind as ValueKind;
 use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use weir_proto::v1::record::Record as Kind;
@@ -70,6 +71,8 @@ pub struct Stream {
     readings: u64,
     defined: bool,
     fat: bool,
+    /// What its series holds.
+    kind: ValueKind,
 }
 
 impl Stream {
@@ -83,6 +86,7 @@ impl Stream {
             readings: 0,
             defined: false,
             fat: false,
+            kind: ValueKind::Gauge,
         }
     }
 
@@ -90,6 +94,14 @@ impl Stream {
     pub fn fat(agent: &str, tag: u8) -> Self {
         Self {
             fat: true,
+            ..Self::new(agent, tag)
+        }
+    }
+
+    /// A stream whose readings are texts: for [`Stream::text_batch`].
+    pub fn text(agent: &str, tag: u8) -> Self {
+        Self {
+            kind: ValueKind::Text,
             ..Self::new(agent, tag)
         }
     }
@@ -106,11 +118,20 @@ impl Stream {
 
     /// The next batch: one value per given time, of the one series `probe.value`.
     pub fn batch(&mut self, times: &[i64], values: &[f64]) -> Batch {
+        self.column(times, Values::Numbers(values.to_vec()))
+    }
+
+    /// The same of a stream of texts.
+    pub fn text_batch(&mut self, times: &[i64], texts: Vec<String>) -> Batch {
+        self.column(times, Values::Texts(texts))
+    }
+
+    fn column(&mut self, times: &[i64], values: Values) -> Batch {
         let block = Block {
             times: times.to_vec(),
             columns: vec![Column {
                 series: 1,
-                values: Values::Numbers(values.to_vec()),
+                values,
                 present: None,
             }],
         };
@@ -132,7 +153,7 @@ impl Stream {
         let series_defined = if self.defined && !self.fat {
             Vec::new()
         } else {
-            vec![probe_series(&self.agent, self.fat)]
+            vec![probe_series(&self.agent, self.fat, self.kind)]
         };
         self.defined = true;
         Batch {
@@ -198,7 +219,7 @@ impl Stream {
 }
 
 /// The one series a [`Stream`] speaks of.
-fn probe_series(device: &str, fat: bool) -> Series {
+fn probe_series(device: &str, fat: bool, kind: ValueKind) -> Series {
     let attributes = if fat { MAX_ATTRIBUTES } else { 0 };
     let attribute = |number| (format!("attribute.{number}"), "x".repeat(MAX_NAME_BYTES));
     Series {
@@ -206,7 +227,7 @@ fn probe_series(device: &str, fat: bool) -> Series {
         device: device.to_owned(),
         metric: "probe.value".to_owned(),
         unit: "1".to_owned(),
-        kind: weir_proto::v1::Kind::Gauge.into(),
+        kind: kind.into(),
         source: "probe".to_owned(),
         attributes: (0..attributes).map(attribute).collect(),
     }

@@ -19,6 +19,8 @@ mod hostile;
 mod ledger;
 #[path = "front_door/lost.rs"]
 mod lost;
+#[path = "front_door/memory.rs"]
+mod memory;
 #[path = "front_door/newest.rs"]
 mod newest;
 #[path = "front_door/outage.rs"]

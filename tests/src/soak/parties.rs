@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::samples::{Sample, bytes_below, resident};
+use super::samples::Sample;
 use super::{AGENTS, Plan};
 use crate::chance::Chance;
 use crate::counting::Life;
+use crate::memory::{bytes_below, resident};
 use crate::proxy::Proxy;
 use crate::world::{Agent, Sink};
 

@@ -9,7 +9,6 @@
 //! far apart. The catalog holds a row for every stream there ever was, which its 4 MiB cover.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use super::AGENTS;
@@ -134,28 +133,6 @@ fn bytes_per_reading(sample: &Sample) -> Option<f64> {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Resident bytes of a process.
-pub(super) fn resident(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
-}
-
-/// Bytes of all files below; those that go away meanwhile do not count.
-pub(super) fn bytes_below(directory: &Path) -> u64 {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 #[cfg(test)]
