@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
+    /// Bytes that the disk of a file has left.
+    available: fn(&Path) -> io::Result<u64>,
 }
 
 impl Reserve {
@@ -32,7 +34,10 @@ impl Reserve {
     pub(super) fn beside(catalog_file: &Path) -> Reserve {
         let mut name = catalog_file.as_os_str().to_owned();
         name.push(".reserve");
-        Reserve { path: name.into() }
+        Reserve {
+            path: name.into(),
+            available,
+        }
     }
 
     /// Tries `start`, and once more without the reserve where the disk was so full that this may
@@ -43,7 +48,7 @@ impl Reserve {
         F: Future<Output = Result<T, E>>,
     {
         match start().await {
-            Err(error) if self.give_up_on(available(&self.path)) => {
+            Err(error) if self.give_up_on((self.available)(&self.path)) => {
                 tracing::warn!(%error, "the disk is full: starting with the room that was kept for this");
                 start().await
             }
@@ -60,7 +65,7 @@ impl Reserve {
     pub(super) async fn keep(self, token: CancellationToken) {
         loop {
             let taking = self.clone();
-            let taken = work::run(move || taking.take(available(&taking.path))).await;
+            let taken = work::run(move || taking.take((taking.available)(&taking.path))).await;
             match taken {
                 Ok(Err(error)) => tracing::debug!(%error, "cannot keep room for the catalog"),
                 Ok(Ok(())) => {}
@@ -118,6 +123,25 @@ mod tests {
         assert!(reserve.path.exists());
         assert!(reserve.give_up_on(Ok(BYTES - 1)));
         assert!(!reserve.path.exists());
+    }
+
+    /// Red when a start that finds the disk full is not tried again, or the room is kept from it.
+    #[tokio::test]
+    async fn a_full_disk_is_started_on_with_the_room_that_was_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let full = Reserve {
+            available: |_| Ok(0),
+            ..Reserve::beside(&directory.path().join("catalog.db"))
+        };
+        let start = || async {
+            if full.path.exists() {
+                return Err("database or disk is full");
+            }
+            Ok("started")
+        };
+        full.take(Ok(PLENTY * BYTES)).unwrap();
+        assert_eq!(full.start(start).await, Ok("started"));
+        assert!(!full.path.exists());
     }
 
     #[tokio::test]
