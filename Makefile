@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
 
-.PHONY: help demo run build test crash-matrix soak storm check fmt lint proto-lint deps bench fuzz clean
+.PHONY: help demo run build test crash-matrix soak storm mutants check fmt lint proto-lint deps bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ endif
 storm: ## a thousand agents come back at once after the sink's restart
 	cargo build --workspace --bins
 	cargo test -p weir-tests --test storm -- --ignored --nocapture
+
+mutants: ## breaks the code on purpose, one way at a time: which test sees it; ONLY=no_sync for one
+	cargo run -q -p weir-tests --bin weir-mutants -- $(if $(ONLY),--only $(ONLY)) --seeds $(or $(SEEDS),128)
 
 check: fmt lint proto-lint test ## what CI runs: formatting, lints, every test (licences and structure among them)
 
