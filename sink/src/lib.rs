@@ -29,3 +29,7 @@ pub mod ledger;
 
 pub mod http;
 pub mod metrics;
+
+#[cfg(test)]
+#[path = "../../proto/tests/support/cases.rs"]
+mod cases;

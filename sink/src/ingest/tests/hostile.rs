@@ -7,9 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-
-#[path = "../../../../proto/tests/support/cases.rs"]
-mod cases;
+use crate::cases;
 
 /// A number near one that matters to the stream, or at the end of its type.
 #[derive(Debug, Clone, Copy)]
