@@ -33,3 +33,7 @@ mod status;
 #[cfg(test)]
 #[path = "queue/tests.rs"]
 mod queue_tests;
+
+#[cfg(test)]
+#[path = "../../proto/tests/support/cases.rs"]
+mod cases;

@@ -252,7 +252,7 @@ impl Walk {
         if sequence >= self.next {
             self.lose(sequence - 1, Some(before));
             self.next = sequence + 1;
-            self.readings = before + readings;
+            self.readings = before.saturating_add(readings);
         }
     }
 

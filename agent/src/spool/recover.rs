@@ -22,6 +22,8 @@ use super::{Inner, Spool, SpoolConfig, SpoolError, Writers};
 /// Most bytes of appended batches that wait in memory for their commit.
 const QUEUE_BYTES: usize = 8 << 20;
 const GONE: &str = "gone-";
+/// Leaves room for the next one.
+const MAX_ORDER: u64 = 1 << 48;
 pub(super) const STATE: &str = "state";
 
 /// What an earlier run left.
@@ -295,7 +297,7 @@ impl Survey {
 
     fn count(&mut self, number: u64, before: u64, readings: u64) {
         self.first.get_or_insert((number, before));
-        self.last = Some((number, before + readings));
+        self.last = Some((number, before.saturating_add(readings)));
     }
 
     /// The end of the stream: its last sequence and the readings through it, from the records or,
@@ -388,8 +390,10 @@ pub(super) fn parse_name(name: &str) -> Option<(u64, [u8; 16])> {
     if id.len() != 32 {
         return None;
     }
-    let id = u128::from_str_radix(id, 16).ok()?;
-    Some((order.parse().ok()?, id.to_be_bytes()))
+    let id = u128::from_str_radix(id, 16).ok()?.to_be_bytes();
+    let order = order.parse().ok().filter(|order| *order < MAX_ORDER)?;
+    // What is not spelled as we do is not ours, and would be looked for under another name.
+    (directory_name(order, &id) == name).then_some((order, id))
 }
 
 /// An id as people and file names spell it.

@@ -31,6 +31,8 @@
 //! | 248 | 16 | the stream the last of them were put into |
 //! | 264 | 244 | zero |
 //! | 508 | 4 | crc32c of bytes 0..508 |
+//!
+//! Numbers are at most 2^48: a slot with a larger one is not valid.
 
 use std::io;
 use std::path::Path;
@@ -50,6 +52,8 @@ const SLOT_BYTES: usize = 512;
 const SLOT_STRIDE: u64 = 4096;
 const FILE_BYTES: u64 = 8192;
 const CRC_AT: usize = 508;
+/// Largest number of a valid slot: what claims more is damaged, and sums over thousands of streams fit.
+const MAX_NUMBER: u64 = 1 << 48;
 const FLAG_ANNOUNCED: u16 = 1;
 const FLAG_GIVEN_UP: u16 = 2;
 const FLAG_PARTIAL: u16 = 4;
@@ -240,6 +244,10 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         dropped,
         peak: (get(slot, 208), get(slot, 216)),
     };
+    let mut numbers = [16].into_iter().chain((40..248).step_by(8));
+    if numbers.any(|at| get(slot, at) > MAX_NUMBER) {
+        return None;
+    }
     let flags = u16::from_le_bytes([slot[10], slot[11]]);
     let state = State {
         account,

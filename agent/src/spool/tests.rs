@@ -15,6 +15,7 @@ use super::*;
 use crate::ledger::{Fate, Piece};
 
 pub(crate) mod fork;
+mod hostile;
 mod inspect;
 mod trouble;
 

@@ -15,10 +15,9 @@ use std::sync::{Mutex, MutexGuard};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cases;
 use peer::{Greeting, Number, Said, Script, State};
 
-#[path = "../../../../proto/tests/support/cases.rs"]
-mod cases;
 mod peer;
 
 const BATCHES: u64 = 12;
