@@ -2,8 +2,10 @@
 //! would, sent within the sink's window, and counted when their acknowledgement comes.
 
 mod agent;
+mod disk;
 mod signal;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,7 +14,14 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use self::disk::{Probe, Syncs};
 use crate::ledger::{self, Verdict};
+
+/// Parts of the highest rate at which latency is measured.
+const SHARES: [f64; 3] = [0.1, 0.5, 0.9];
+
+/// How long each of them is held.
+const SHARE_SECONDS: f64 = 10.0;
 
 /// What the fleet does.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,6 +56,9 @@ pub(crate) struct Args {
     /// Points per second over all agents; 0 for as fast as the sink takes them.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) rate: f64,
+    /// Directory on the disk of the sink's journal: its own fdatasync is measured beside the run.
+    #[arg(long)]
+    pub(crate) sync_dir: Option<PathBuf>,
 }
 
 /// What came of it, printed as one JSON line.
@@ -67,6 +79,8 @@ pub(crate) struct Outcome {
     /// From handing a request to the connection to the ack that covers it.
     ack_p50_ms: f64,
     ack_p99_ms: f64,
+    /// The disk beside the run; absent when no directory was given.
+    disk: Option<Syncs>,
     /// Absent when no HTTP address was given.
     ledger: Option<Verdict>,
 }
@@ -104,6 +118,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
         .duration_since(std::time::UNIX_EPOCH)?
         .as_nanos();
     let prefix = format!("bench-{run:x}-");
+    let probe = args.sync_dir.as_deref().map(Probe::start).transpose()?;
     let begun = Instant::now();
     let cpu_before = cpu_time();
     let mut agents = JoinSet::new();
@@ -120,6 +135,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     let cpu_seconds = (cpu_time() - cpu_before).as_secs_f64();
+    let disk = probe.map(Probe::end).transpose()?;
     let ledger = if args.http.is_empty() {
         None
     } else {
@@ -138,6 +154,27 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
         wire_bytes_per_point: tally.wire_bytes as f64 / tally.points as f64,
         ack_p50_ms: milliseconds(0.5),
         ack_p99_ms: milliseconds(0.99),
+        disk,
         ledger,
     })
+}
+
+/// The highest rate first, then latency at parts of it: one outcome each.
+pub(crate) async fn latency(args: &Args) -> anyhow::Result<Vec<Outcome>> {
+    let highest = run(&Args {
+        rate: 0.0,
+        ..args.clone()
+    })
+    .await?;
+    let mut outcomes = vec![highest];
+    for share in SHARES {
+        let rate = outcomes[0].points_per_second * share;
+        let part = Args {
+            rate,
+            points: (rate * SHARE_SECONDS) as u64,
+            ..args.clone()
+        };
+        outcomes.push(run(&part).await?);
+    }
+    Ok(outcomes)
 }

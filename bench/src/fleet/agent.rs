@@ -203,6 +203,20 @@ impl Link {
             .context("the sink ended the call")
     }
 
+    /// Takes answers as they come, so that their time is theirs and not that of the next request.
+    async fn answers_until(
+        &mut self,
+        due: tokio::time::Instant,
+        tally: &mut Tally,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => return Ok(()),
+                answered = self.answer(tally) => answered?,
+            }
+        }
+    }
+
     async fn answer(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
         let message = self.responses.message().await?;
         match message.and_then(|message| message.response) {
@@ -232,21 +246,23 @@ pub(crate) async fn run(args: Args, agent: String, index: u32) -> anyhow::Result
     let mut link = Link::open(&args, &agent, index).await?;
     let per_batch = u64::from(args.metrics) * u64::from(args.samples_per_batch);
     let mut batches = (args.points / u64::from(args.agents)).div_ceil(per_batch);
-    let begun = Instant::now();
+    let rate = args.rate / f64::from(args.agents);
+    let per_request = per_batch as f64 * args.batches_per_request as f64;
+    // Agents that began together would send together.
+    let phase = f64::from(index) / f64::from(args.agents) * per_request;
+    let begun = tokio::time::Instant::now();
     while batches > 0 {
+        if rate > 0.0 {
+            let due = (phase + source.readings as f64) / rate;
+            link.answers_until(begun + Duration::from_secs_f64(due), &mut tally)
+                .await?;
+        }
         let count = batches.min(args.batches_per_request as u64);
         let request = (0..count)
             .map(|_| source.batch(args.samples_per_batch))
             .collect();
         link.send(request, &mut tally).await?;
         batches -= count;
-        if args.rate > 0.0 {
-            let due = source.readings as f64 / (args.rate / f64::from(args.agents));
-            let ahead = due - begun.elapsed().as_secs_f64();
-            if ahead > 0.0 {
-                tokio::time::sleep(Duration::from_secs_f64(ahead)).await;
-            }
-        }
     }
     while !link.waiting.is_empty() {
         link.answer(&mut tally).await?;
