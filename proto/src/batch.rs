@@ -23,6 +23,7 @@ mod decimal;
 mod decode;
 mod encode;
 mod error;
+mod readings;
 mod series;
 mod times;
 pub(crate) mod wire;
@@ -34,9 +35,10 @@ use bytes::Bytes;
 
 use crate::v1;
 
-pub use decode::{DECODED_BYTES, INFLATED_PER_BYTE, UNFOLDED_PER_BYTE, decode};
+pub use decode::{DECODED_BYTES, INFLATED_PER_BYTE, UNFOLDED_PER_BYTE, decode, decode_readings};
 pub use encode::encode;
 pub use error::DecodeError;
+pub use readings::{Readings, Slice, Taken};
 pub use series::{check_definitions, check_series};
 
 /// One or more moments and the columns that were taken at them together.

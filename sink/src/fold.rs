@@ -85,7 +85,7 @@ pub struct Decoded {
     /// Series it uses for the first time.
     pub series_defined: Vec<v1::Series>,
     /// Its readings.
-    pub blocks: Vec<batch::Block>,
+    pub readings: batch::Readings,
 }
 
 /// The fold's limits.

@@ -15,6 +15,7 @@ pub mod ingest;
 
 pub mod envelope;
 pub mod model;
+mod refs;
 
 pub mod audit;
 pub mod catalog;

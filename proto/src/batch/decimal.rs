@@ -121,13 +121,19 @@ pub(super) fn put_deltas(out: &mut Vec<u8>, mantissas: &[i64]) {
     }
 }
 
-/// Reads a `Decimal` message of exactly `expected` values.
-pub(super) fn read(message: &[u8], expected: usize) -> Result<Vec<f64>, DecodeError> {
+/// Appends the values of a `Decimal` message, at most `expected`.
+pub(super) fn read(
+    message: &[u8],
+    expected: usize,
+    values: &mut Vec<f64>,
+) -> Result<(), DecodeError> {
+    let from = values.len();
     let mut deltas = Deltas {
         mantissa: 0,
         overflow: false,
-        values: Vec::new(),
+        from,
         expected,
+        values,
     };
     let mut exponent = 0;
     let mut fields = Fields::new(message);
@@ -142,30 +148,32 @@ pub(super) fn read(message: &[u8], expected: usize) -> Result<Vec<f64>, DecodeEr
     if deltas.overflow {
         return Err(DecodeError::Malformed("a decimal is out of range"));
     }
-    let mut values = deltas.values;
     let power = usize::try_from(exponent.unsigned_abs())
         .ok()
         .and_then(|digits| POWERS.get(digits))
         .ok_or(BAD_EXPONENT)?;
+    let values = &mut values[from..];
     if exponent < 0 {
         values.iter_mut().for_each(|value| *value /= power);
     } else if exponent > 0 {
         values.iter_mut().for_each(|value| *value *= power);
     }
-    Ok(values)
+    Ok(())
 }
 
 const BAD_EXPONENT: DecodeError = DecodeError::Malformed("a decimal's exponent is out of range");
 const _: () = assert!(POWERS.len() == MAX_DECIMAL_EXPONENT as usize + 1);
 
-struct Deltas {
+struct Deltas<'a> {
     mantissa: i64,
     overflow: bool,
-    values: Vec<f64>,
+    values: &'a mut Vec<f64>,
+    /// Where this column's begin.
+    from: usize,
     expected: usize,
 }
 
-impl Deltas {
+impl Deltas<'_> {
     fn one(&mut self, raw: u64) -> Result<(), DecodeError> {
         self.expect(1)?;
         self.push(raw);
@@ -175,7 +183,7 @@ impl Deltas {
     fn packed(&mut self, mut packed: &[u8]) -> Result<(), DecodeError> {
         let count = count_varints(packed);
         self.expect(count)?;
-        self.values.reserve_exact(count);
+        self.values.reserve(count);
         while !packed.is_empty() {
             let raw = take_varint(&mut packed)?;
             self.push(raw);
@@ -184,7 +192,7 @@ impl Deltas {
     }
 
     fn expect(&self, more: usize) -> Result<(), DecodeError> {
-        super::decode::expect_values(self.expected, self.values.len() + more)
+        super::decode::expect_values(self.expected, self.values.len() - self.from + more)
     }
 
     #[inline]

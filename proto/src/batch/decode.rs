@@ -16,8 +16,9 @@ use zstd::bulk::Decompressor;
 
 use super::encode::Span;
 use super::error::{DecodeError, within};
+use super::readings::{Place, Readings};
 use super::wire::{Field, Fields};
-use super::{Block, Column, Values, decimal, times};
+use super::{Block, decimal, times};
 use crate::limits::{
     MAX_BATCH_BYTES, MAX_BATCH_CELLS, MAX_BATCH_COLUMNS, MAX_BATCH_READINGS, MAX_DECODED_BYTES,
     MAX_TEXT_BYTES,
@@ -54,6 +55,38 @@ thread_local! {
 /// Decodes a payload and checks it against its header, which then holds for what is returned:
 /// as many readings, the first and the last moment, as many bytes.
 pub fn decode(header: &v1::BatchHeader, payload: &[u8]) -> Result<Vec<Block>, DecodeError> {
+    let mut blocks = Vec::new();
+    let mut scratch = Readings::default();
+    open(header, payload, |message| {
+        read_message(header, message, |block, totals| {
+            read_block(block, totals, &mut scratch)?;
+            blocks.push(scratch.drain_block());
+            Ok(())
+        })
+    })?;
+    Ok(blocks)
+}
+
+/// The same, as a sink keeps it.
+pub fn decode_readings(header: &v1::BatchHeader, payload: &[u8]) -> Result<Readings, DecodeError> {
+    let mut readings = Readings::default();
+    open(header, payload, |message| {
+        // A value takes a byte at least.
+        let numbers = (header.readings as usize).min(message.len());
+        readings.numbers.reserve_exact(numbers);
+        read_message(header, message, |block, totals| {
+            read_block(block, totals, &mut readings)
+        })
+    })?;
+    Ok(readings)
+}
+
+/// Checks what a header announces and hands the message on as it was before compression.
+fn open(
+    header: &v1::BatchHeader,
+    payload: &[u8],
+    read: impl FnOnce(&[u8]) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     within("payload size", payload.len() as u64, MAX_BATCH_BYTES)?;
     within("decoded size", header.decoded_bytes, MAX_DECODED_BYTES)?;
     within("number of readings", header.readings, MAX_BATCH_READINGS)?;
@@ -67,12 +100,12 @@ pub fn decode(header: &v1::BatchHeader, payload: &[u8]) -> Result<Vec<Block>, De
     match v1::Encoding::try_from(header.encoding) {
         Err(_) => Err(DecodeError::UnknownEncoding(header.encoding)),
         Ok(v1::Encoding::Unspecified) => Err(DecodeError::Malformed("no encoding is named")),
-        Ok(v1::Encoding::Plain) => read_message(header, payload),
+        Ok(v1::Encoding::Plain) => read(payload),
         Ok(v1::Encoding::Zstd) => SCRATCH.with_borrow_mut(|scratch| {
             scratch.decompress(payload, header.decoded_bytes as usize)?;
-            let blocks = read_message(header, &scratch.message);
+            let done = read(&scratch.message);
             scratch.message.shrink_to(KEEP_BYTES);
-            blocks
+            done
         }),
     }
 }
@@ -106,24 +139,26 @@ impl Scratch {
     }
 }
 
-fn read_message(header: &v1::BatchHeader, message: &[u8]) -> Result<Vec<Block>, DecodeError> {
+fn read_message(
+    header: &v1::BatchHeader,
+    message: &[u8],
+    mut block: impl FnMut(&[u8], &mut Totals) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     expect_bytes(header.decoded_bytes as usize, message.len() as u64)?;
     let mut totals = Totals {
         announced: header.readings,
         ..Totals::default()
     };
-    let mut blocks = Vec::new();
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
         if number == 1 {
-            blocks.push(read_block(field.bytes()?, &mut totals)?);
+            block(field.bytes()?, &mut totals)?;
         }
     }
     expect("readings", header.readings, totals.readings)?;
     let (first, last) = totals.span.ends();
     expect("first moment", header.first_ns, first)?;
-    expect("last moment", header.last_ns, last)?;
-    Ok(blocks)
+    expect("last moment", header.last_ns, last)
 }
 
 /// What the blocks read so far add up to.
@@ -157,7 +192,7 @@ impl Totals {
     }
 }
 
-fn read_block(message: &[u8], totals: &mut Totals) -> Result<Block, DecodeError> {
+fn read_block(message: &[u8], totals: &mut Totals, out: &mut Readings) -> Result<(), DecodeError> {
     let mut times = None;
     let mut columns = 0_u64;
     let mut fields = Fields::new(message);
@@ -182,22 +217,31 @@ fn read_block(message: &[u8], totals: &mut Totals) -> Result<Block, DecodeError>
         )?;
     }
     totals.open_block(times.count, columns)?;
-    let mut block = Block {
-        times: times.moments()?,
-        columns: Vec::with_capacity(columns as usize),
-    };
-    totals.span.extend(&block.times);
+    let from = out.times.len();
+    times.moments(&mut out.times)?;
+    totals.span.extend(&out.times[from..]);
+    out.places.reserve(columns as usize);
+    let moments = (index(from), index(times.count));
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
         if number == 2 {
-            let column = read_column(field.bytes()?, times.count, totals)?;
-            block.columns.push(column);
+            read_column(field.bytes()?, moments, totals, out)?;
         }
     }
-    Ok(block)
+    Ok(())
 }
 
-fn read_column(message: &[u8], moments: usize, totals: &mut Totals) -> Result<Column, DecodeError> {
+/// The limits of a batch are far below 2^32.
+fn index(index: usize) -> u32 {
+    u32::try_from(index).expect("limits are below 2^32")
+}
+
+fn read_column(
+    message: &[u8],
+    times: (u32, u32),
+    totals: &mut Totals,
+    out: &mut Readings,
+) -> Result<(), DecodeError> {
     let mut series = 0;
     let mut values = None;
     let mut absent: &[u8] = &[];
@@ -213,33 +257,43 @@ fn read_column(message: &[u8], moments: usize, totals: &mut Totals) -> Result<Co
     if series == 0 {
         return Err(DecodeError::Malformed("a column has no series"));
     }
-    let present = read_absent(absent, moments)?;
-    let expected = match &present {
-        None => moments,
-        Some(present) => present.iter().filter(|present| **present).count(),
-    };
+    let moments = times.1 as usize;
+    let absences = count_absent(absent, moments)?;
+    let expected = moments - absences;
     if expected == 0 {
         return Err(DecodeError::Malformed("a column has no value"));
     }
     totals.take_readings(expected)?;
-    let values = match values {
-        Some((2, message)) => Values::Numbers(decimal::read(message, expected)?),
-        Some((3, message)) => Values::Numbers(read_doubles(message, expected)?),
-        Some((_, message)) => Values::Texts(read_texts(message, expected)?),
+    let present =
+        (absences > 0).then(|| (0..moments).map(|at| absent[at / 8] >> (at % 8) & 1 == 0));
+    let present = out.put_present(present);
+    let before = out.end();
+    match values {
+        Some((2, message)) => decimal::read(message, expected, &mut out.numbers)?,
+        Some((3, message)) => read_doubles(message, expected, &mut out.numbers)?,
+        Some((_, message)) => read_texts(message, expected, &mut out.texts)?,
         None => return Err(DecodeError::Malformed("a column has no values")),
     };
-    expect("values of a column", expected as u64, values.len() as u64)?;
-    Ok(Column {
+    let text = matches!(values, Some((4, _)));
+    let (from, end) = match text {
+        true => (before.1, out.texts.len()),
+        false => (before.0, out.numbers.len()),
+    };
+    expect("values of a column", expected as u64, (end - from) as u64)?;
+    out.places.push(Place {
         series,
-        values,
+        times,
+        values: (index(from), index(end - from)),
+        text,
         present,
-    })
+    });
+    Ok(())
 }
 
-/// Which of `moments` have a value; `None` when all have.
-fn read_absent(bits: &[u8], moments: usize) -> Result<Option<Vec<bool>>, DecodeError> {
+/// How many of `moments` have no value by their bits.
+fn count_absent(bits: &[u8], moments: usize) -> Result<usize, DecodeError> {
     if bits.is_empty() {
-        return Ok(None);
+        return Ok(0);
     }
     let bytes = moments.div_ceil(8) as u64;
     expect("bytes of absent bits", bytes, bits.len() as u64)?;
@@ -247,39 +301,35 @@ fn read_absent(bits: &[u8], moments: usize) -> Result<Option<Vec<bool>>, DecodeE
     if bits[bits.len() - 1].leading_zeros() < unused as u32 {
         return Err(DecodeError::Malformed("an absent bit has no moment"));
     }
-    if bits.iter().all(|byte| *byte == 0) {
-        return Ok(None);
-    }
-    let present = (0..moments).map(|at| bits[at / 8] >> (at % 8) & 1 == 0);
-    Ok(Some(present.collect()))
+    let absent = bits.iter().map(|byte| byte.count_ones() as usize);
+    Ok(absent.sum())
 }
 
-fn read_doubles(message: &[u8], expected: usize) -> Result<Vec<f64>, DecodeError> {
-    let mut values = Vec::new();
+fn read_doubles(message: &[u8], expected: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    let before = out.len();
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
         match (number, field) {
             (1, Field::Fixed64(bytes)) => {
-                expect_values(expected, values.len() + 1)?;
-                values.push(f64::from_le_bytes(bytes));
+                expect_values(expected, out.len() - before + 1)?;
+                out.push(f64::from_le_bytes(bytes));
             }
             (1, field) => {
                 let (doubles, rest) = field.bytes()?.as_chunks::<8>();
                 if !rest.is_empty() {
                     return Err(DecodeError::Malformed("a double is cut short"));
                 }
-                expect_values(expected, values.len() + doubles.len())?;
-                values.reserve_exact(doubles.len());
-                values.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+                expect_values(expected, out.len() - before + doubles.len())?;
+                out.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes)));
             }
             _ => {}
         }
     }
-    Ok(values)
+    Ok(())
 }
 
-fn read_texts(message: &[u8], expected: usize) -> Result<Vec<String>, DecodeError> {
-    let mut values = Vec::new();
+fn read_texts(message: &[u8], expected: usize, out: &mut Vec<String>) -> Result<(), DecodeError> {
+    let before = out.len();
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
         if number == 1 {
@@ -287,11 +337,11 @@ fn read_texts(message: &[u8], expected: usize) -> Result<Vec<String>, DecodeErro
             within("size of a text", bytes.len() as u64, MAX_TEXT_BYTES)?;
             let text =
                 str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("a text is not utf-8"))?;
-            expect_values(expected, values.len() + 1)?;
-            values.push(text.to_owned());
+            expect_values(expected, out.len() - before + 1)?;
+            out.push(text.to_owned());
         }
     }
-    Ok(values)
+    Ok(())
 }
 
 /// Fails as soon as a column has more values than moments; fewer are seen at its end.

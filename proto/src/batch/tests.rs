@@ -164,3 +164,49 @@ fn sensor_values_take_less_than_two_bytes_each() {
     let encoded = assert_comes_back(&[block(times.collect(), (1..=10).map(walk).collect())]);
     assert!(encoded.decoded_bytes < 2 * encoded.readings, "{encoded:?}");
 }
+
+/// What the two decoders give is the same. Red when a column's place in the lists is off by one.
+#[test]
+fn readings_are_the_blocks_column_after_column() {
+    let mut masked = numbers(2, vec![5.5, 1e300]);
+    masked.present = Some(vec![true, false, true]);
+    let texts = Column {
+        series: 3,
+        values: Values::Texts(vec!["a".into(), String::new(), "c".into()]),
+        present: None,
+    };
+    let blocks = [
+        block(
+            vec![10, 20, 30],
+            vec![numbers(1, vec![1.0, 2.0, 3.5]), masked, texts],
+        ),
+        block(
+            vec![5],
+            vec![numbers(1, vec![f64::MAX]), numbers(4, vec![0.1])],
+        ),
+    ];
+    let encoded = encode(&blocks);
+    let mut readings = decode_readings(&encoded.header(), &encoded.payload).unwrap();
+    let mut found: Vec<(Vec<i64>, Column)> = Vec::new();
+    readings.take(|column| {
+        let values = match column.values {
+            Slice::Numbers(numbers) => Values::Numbers(numbers.to_vec()),
+            Slice::Texts(texts) => Values::Texts(texts.to_vec()),
+        };
+        let present = column.present.map(<[bool]>::to_vec);
+        let series = column.series;
+        found.push((
+            column.times.to_vec(),
+            Column {
+                series,
+                values,
+                present,
+            },
+        ));
+    });
+    let expected = blocks.iter().flat_map(|block| {
+        let columns = block.columns.iter().cloned();
+        columns.map(|column| (block.times.clone(), column))
+    });
+    assert_eq!(found, expected.collect::<Vec<_>>());
+}

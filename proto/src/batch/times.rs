@@ -113,9 +113,9 @@ impl<'a> Header<'a> {
         Ok(header)
     }
 
-    /// Works out the moments: exactly `count` of them.
-    pub(super) fn moments(&self) -> Result<Vec<i64>, DecodeError> {
-        let mut times = Vec::with_capacity(self.count);
+    /// Appends the moments: exactly `count` of them.
+    pub(super) fn moments(&self, times: &mut Vec<i64>) -> Result<(), DecodeError> {
+        times.reserve(self.count);
         let mut at = self.start;
         times.push(at);
         if self.message.is_empty() {
@@ -123,7 +123,7 @@ impl<'a> Header<'a> {
                 at = at.wrapping_add(self.interval);
                 at
             }));
-            return Ok(times);
+            return Ok(());
         }
         let mut step = 0_i64;
         let mut offset = |raw| {
@@ -144,7 +144,7 @@ impl<'a> Header<'a> {
                 _ => {}
             }
         }
-        Ok(times)
+        Ok(())
     }
 }
 

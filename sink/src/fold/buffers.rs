@@ -1,13 +1,14 @@
 //! Rows and changes that wait for the next flush, and whether a batch may join them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use weir_proto::batch::{Block, Column, Values};
+use weir_proto::batch::{Readings, Slice};
 
 use super::readings::Origin;
 use super::rows::Rows;
 use super::series::SeriesTable;
 use crate::catalog::{DeadLetter, JournalLoss};
+use crate::refs::Refs;
 
 /// What changed since the last freeze.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ impl Buffers {
         &mut self,
         series: u32,
         times: &[i64],
-        values: Values,
+        values: Slice<'_>,
         ascending: bool,
         origin: Origin,
     ) {
@@ -44,45 +45,38 @@ impl Buffers {
         }
         self.row_count += times.len();
         self.bytes += 32 + times.len() * 16;
-        if let Values::Texts(texts) = &values {
+        if let Slice::Texts(texts) = &values {
             self.bytes += texts.iter().map(|text| text.len() + 16).sum::<usize>();
         }
         self.rows[index].push(times, values, ascending, origin.into());
     }
 }
 
+/// What a ref stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Number of the series.
+    pub(crate) series: u32,
+    /// Its values are texts.
+    pub(crate) text: bool,
+}
+
+impl Target {
+    pub(crate) fn new(series: u32, table: &SeriesTable) -> Self {
+        let text = &*table.key(series).kind == "text";
+        Self { series, text }
+    }
+}
+
 /// Whether every column can be stored as it is.
-pub(super) fn check(
-    blocks: &[Block],
-    refs: &HashMap<u32, u32>,
-    series: &SeriesTable,
-) -> Result<(), String> {
-    for block in blocks {
-        for column in &block.columns {
-            let reference = column.series;
-            let number = refs
-                .get(&reference)
-                .ok_or_else(|| format!("series {reference} was never defined"))?;
-            let text = &*series.key(*number).kind == "text";
-            if text != matches!(column.values, Values::Texts(_)) {
-                return Err(format!("series {reference} has values of another kind"));
-            }
-            if count(column, block.times.len()) != Some(column.values.len()) {
-                return Err(format!(
-                    "series {reference} has more or fewer values than moments"
-                ));
-            }
+pub(super) fn check(readings: &Readings, refs: &Refs<Target>) -> Result<(), String> {
+    for (reference, text) in readings.series() {
+        let target = refs
+            .get(reference)
+            .ok_or_else(|| format!("series {reference} was never defined"))?;
+        if target.text != text {
+            return Err(format!("series {reference} has values of another kind"));
         }
     }
     Ok(())
-}
-
-fn count(column: &Column, moments: usize) -> Option<usize> {
-    match &column.present {
-        None => Some(moments),
-        Some(present) if present.len() == moments => {
-            Some(present.iter().filter(|there| **there).count())
-        }
-        Some(_) => None,
-    }
 }

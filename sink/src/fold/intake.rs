@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use weir_proto::batch::Values;
-
 use super::{Arrival, Decoded};
 
 #[derive(Debug)]
@@ -88,16 +86,5 @@ fn size(arrival: &Arrival) -> usize {
 }
 
 fn decoded_size(decoded: &Decoded) -> usize {
-    let mut bytes = decoded.series_defined.len() * 256;
-    for block in &decoded.blocks {
-        bytes += block.times.len() * 8;
-        for column in &block.columns {
-            bytes += 64 + column.present.as_ref().map_or(0, Vec::len);
-            bytes += match &column.values {
-                Values::Numbers(numbers) => numbers.len() * 8,
-                Values::Texts(texts) => texts.iter().map(|text| text.len() + 24).sum(),
-            };
-        }
-    }
-    bytes
+    decoded.series_defined.len() * 256 + decoded.readings.bytes()
 }

@@ -22,7 +22,7 @@
 use std::sync::Arc;
 
 use prost::Message;
-use weir_proto::batch::Values;
+use weir_proto::batch::Slice;
 
 use super::readings::Origin;
 use super::rows::{DAY_NS, Quality};
@@ -57,7 +57,7 @@ impl LatestTable {
         &mut self,
         series: u32,
         times: &[i64],
-        values: &Values,
+        values: &Slice<'_>,
         ascending: bool,
         origin: Origin,
     ) {
@@ -79,8 +79,8 @@ impl LatestTable {
             return;
         }
         let value = match values {
-            Values::Numbers(numbers) => Value::Number(numbers[newest]),
-            Values::Texts(texts) => Value::Text(texts[newest].as_str().into()),
+            Slice::Numbers(numbers) => Value::Number(numbers[newest]),
+            Slice::Texts(texts) => Value::Text(texts[newest].as_str().into()),
         };
         *slot = Some(Latest {
             time,

@@ -12,11 +12,11 @@ use crate::envelope::{self, Envelope};
 /// A record as the fold takes it.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Readings. The definitions count even when the blocks cannot be read.
+    /// Readings. The definitions count even when these cannot be read.
     Batch {
         header: v1::BatchHeader,
         defined: Vec<v1::Series>,
-        blocks: Result<Vec<batch::Block>, String>,
+        readings: Result<batch::Readings, String>,
     },
     Skip(v1::Skip),
     Definitions(Vec<v1::Series>),
@@ -53,13 +53,13 @@ fn read(envelope: &Envelope, decoded: Option<Decoded>, known_through: u64) -> Co
     if let Some(Decoded {
         header,
         series_defined,
-        blocks,
+        readings,
     }) = decoded
     {
         return Content::Batch {
             header,
             defined: series_defined,
-            blocks: Ok(blocks),
+            readings: Ok(readings),
         };
     }
     if let Some(lost) = envelope.lost {
@@ -79,10 +79,12 @@ fn read_batch(batch: v1::Batch, known_through: u64) -> Content {
     let Some(header) = batch.header else {
         return Content::Unreadable("batch has no header".into());
     };
-    let blocks = if header.sequence <= known_through {
-        Ok(Vec::new())
+    let readings = if header.sequence <= known_through {
+        Ok(batch::Readings::default())
     } else {
-        let attempt = catch_unwind(AssertUnwindSafe(|| batch::decode(&header, &batch.payload)));
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            batch::decode_readings(&header, &batch.payload)
+        }));
         match attempt {
             Ok(result) => result.map_err(|e| e.to_string()),
             Err(panic) => Err(panic_text(&*panic)),
@@ -91,7 +93,7 @@ fn read_batch(batch: v1::Batch, known_through: u64) -> Content {
     Content::Batch {
         header,
         defined: batch.series_defined,
-        blocks,
+        readings,
     }
 }
 

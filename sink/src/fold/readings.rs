@@ -1,6 +1,6 @@
 //! A checked batch becomes rows and latest values; its times are moved first, where they are.
 
-use weir_proto::batch::Block;
+use weir_proto::batch::Readings;
 
 use super::clocks::Verdict;
 use super::rows::Quality;
@@ -20,12 +20,14 @@ pub(crate) struct Origin {
 }
 
 impl State {
-    /// Appends checked blocks; answers their rows.
-    pub(super) fn readings(&mut self, blocks: Vec<Block>, origin: Origin) -> u64 {
-        let rows = blocks
-            .into_iter()
-            .map(|block| self.block(block, origin))
-            .sum::<u64>();
+    /// Appends checked readings; answers their rows.
+    pub(super) fn readings(&mut self, mut readings: Readings, origin: Origin) -> u64 {
+        if origin.verdict.shift_ns != 0 {
+            for time in readings.times_mut() {
+                *time = time.saturating_add(origin.verdict.shift_ns);
+            }
+        }
+        let rows = self.columns(readings, origin);
         self.streams[origin.stream as usize].ledger.stored += rows;
         self.counts.rows += rows;
         match origin.verdict.quality {
@@ -37,32 +39,37 @@ impl State {
         rows
     }
 
-    fn block(&mut self, mut block: Block, origin: Origin) -> u64 {
-        if origin.verdict.shift_ns != 0 {
-            for time in &mut block.times {
-                *time = time.saturating_add(origin.verdict.shift_ns);
-            }
-        }
-        let ascending = block.times.is_sorted();
+    fn columns(&mut self, mut readings: Readings, origin: Origin) -> u64 {
+        let refs = &self.streams[origin.stream as usize].refs;
         let mut rows = 0;
         let mut some = Vec::new();
-        for column in block.columns {
-            let series = self.streams[origin.stream as usize].refs[&column.series];
-            let times = match &column.present {
-                None => &block.times,
+        // Columns of one block share their times.
+        let mut sorted = (std::ptr::null(), true);
+        readings.take(|column| {
+            let target = refs.get(column.series).expect("checked before");
+            if sorted.0 != column.times.as_ptr() {
+                sorted = (column.times.as_ptr(), column.times.is_sorted());
+            }
+            let ascending = sorted.1;
+            let times = match column.present {
+                None => column.times,
                 Some(present) => {
                     some.clear();
-                    let there = block.times.iter().zip(present).filter(|(_, there)| **there);
+                    let there = column
+                        .times
+                        .iter()
+                        .zip(present)
+                        .filter(|(_, there)| **there);
                     some.extend(there.map(|(time, _)| *time));
-                    &some
+                    &some[..]
                 }
             };
             rows += times.len();
             self.latest
-                .offer(series, times, &column.values, ascending, origin);
+                .offer(target.series, times, &column.values, ascending, origin);
             self.current
-                .push(series, times, column.values, ascending, origin);
-        }
+                .push(target.series, times, column.values, ascending, origin);
+        });
         rows as u64
     }
 }

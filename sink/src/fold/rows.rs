@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use weir_proto::batch::Values;
+use weir_proto::batch::{Slice, Values};
 
 use super::readings::Origin;
 use crate::catalog::SeriesKey;
@@ -108,7 +108,7 @@ impl Rows {
     pub(crate) fn push(
         &mut self,
         times: &[i64],
-        values: Values,
+        values: Slice<'_>,
         ascending: bool,
         received: Received,
     ) {
@@ -117,7 +117,13 @@ impl Rows {
         self.ascending &= ascending && follows;
         self.mark(self.times.len(), received);
         self.times.extend_from_slice(times);
-        self.extend(values);
+        match (&mut self.values, values) {
+            (Values::Numbers(all), Slice::Numbers(new)) => all.extend_from_slice(new),
+            (_, Slice::Numbers(new)) => self.extend(Values::Numbers(new.to_vec())),
+            (_, Slice::Texts(new)) => {
+                self.extend(Values::Texts(new.iter_mut().map(std::mem::take).collect()));
+            }
+        }
     }
 
     /// Appends rows as they were read from a file; `marks` says how each was received.

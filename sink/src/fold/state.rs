@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weir_fault::{Mutant, mutant};
-use weir_proto::batch::Block;
+use weir_proto::batch::Readings;
 use weir_proto::v1;
 
-use super::buffers::{Buffers, check};
+use super::buffers::{Buffers, Target, check};
 use super::clocks::Clocks;
 use super::latest::LatestTable;
 use super::prepare::Content;
@@ -22,12 +22,13 @@ use super::view::FrozenRows;
 use crate::catalog::{DataFile, DeadLetter, JournalLoss, Loaded, StreamLedger};
 use crate::envelope::Envelope;
 use crate::model::{FOLD_ERROR, StreamKey, drop_reason_name};
+use crate::refs::Refs;
 
 /// A stream and what its refs mean.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) ledger: StreamLedger,
-    pub(super) refs: HashMap<u32, u32>,
+    pub(super) refs: Refs<Target>,
 }
 
 /// Counts for metrics, since the process started.
@@ -116,7 +117,8 @@ impl State {
             let known = (series as usize) < state.series.len();
             let stream = state.streams.get_mut(stream as usize).filter(|_| known);
             let stream = stream.ok_or("a definition names a stream or series that is not there")?;
-            stream.refs.insert(reference, series);
+            let target = Target::new(series, &state.series);
+            stream.refs.insert(reference, target);
         }
         Ok(state)
     }
@@ -144,9 +146,9 @@ impl State {
             Content::Batch {
                 header,
                 defined,
-                blocks,
+                readings,
             } => {
-                self.batch(number, envelope, stream, header, &defined, blocks);
+                self.batch(number, envelope, stream, header, &defined, readings);
             }
             Content::Skip(skip) => self.skip(stream, &skip),
             Content::Definitions(series) => self.define(stream, &series),
@@ -200,7 +202,7 @@ impl State {
         self.numbers.insert(key, number);
         self.streams.push(Stream {
             ledger,
-            refs: HashMap::new(),
+            refs: Refs::default(),
         });
         number
     }
@@ -241,7 +243,8 @@ impl State {
         let Stream { ledger, refs } = &mut streams[stream as usize];
         for definition in defined {
             let number = series.number(&ledger.tenant, &ledger.agent, definition);
-            if refs.insert(definition.r#ref, number) != Some(number) {
+            let target = Target::new(number, series);
+            if refs.insert(definition.r#ref, target) != Some(target) {
                 current.definitions.push((stream, definition.r#ref, number));
             }
         }
@@ -254,7 +257,7 @@ impl State {
         stream: u32,
         header: v1::BatchHeader,
         defined: &[v1::Series],
-        blocks: Result<Vec<Block>, String>,
+        readings: Result<Readings, String>,
     ) {
         if header.sequence <= known(&self.streams[stream as usize].ledger) {
             self.duplicate(stream, header.readings);
@@ -266,12 +269,12 @@ impl State {
         ledger.watermark = header.sequence;
         ledger.last_crc = header.crc;
         ledger.readings_through = header.readings_before.saturating_add(header.readings);
-        let checked = blocks.and_then(|blocks| {
-            check(&blocks, &self.streams[stream as usize].refs, &self.series)?;
-            Ok(blocks)
+        let checked = readings.and_then(|readings| {
+            check(&readings, &self.streams[stream as usize].refs)?;
+            Ok(readings)
         });
         match checked {
-            Ok(blocks) => {
+            Ok(readings) => {
                 let ledger = &self.streams[stream as usize].ledger;
                 let whose = (&ledger.tenant, &ledger.agent);
                 let verdict = self
@@ -283,7 +286,7 @@ impl State {
                     received_ns: envelope.received_ns,
                     verdict,
                 };
-                self.readings(blocks, origin);
+                self.readings(readings, origin);
             }
             Err(error) => {
                 self.drop_readings(stream, FOLD_ERROR, header.readings);
@@ -327,7 +330,7 @@ impl State {
         }
         ledger.closed = true;
         // Nothing that is folded can follow; the catalog keeps none of a closed stream either.
-        *refs = HashMap::new();
+        *refs = Refs::default();
         self.clocks.forget_stream(stream);
     }
 

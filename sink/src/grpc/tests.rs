@@ -25,7 +25,10 @@ async fn a_batch_is_journaled_handed_on_decoded_and_acknowledged() {
     let numbers: Vec<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
     assert_eq!(numbers, [1, 2]);
     let decoded = arrivals[1].decoded.as_ref().unwrap();
-    assert_eq!((decoded.header.readings, decoded.blocks.len()), (3, 1));
+    assert_eq!(
+        (decoded.header.readings, decoded.readings.series().count()),
+        (3, 1)
+    );
     assert_eq!(arrivals[0].envelope.agent, "tester");
     assert_eq!(arrivals[0].envelope.tenant, "default");
     assert!(arrivals[0].envelope.received_ns > 0);

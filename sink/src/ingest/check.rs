@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use prost::Message as _;
-use weir_proto::batch::{Block, DecodeError, check_definitions};
+use weir_proto::batch::{DecodeError, Readings, check_definitions};
 use weir_proto::limits::MAX_MESSAGE_BYTES;
 use weir_proto::{batch, v1};
 
@@ -25,7 +25,7 @@ pub(super) enum Readable {
         /// Series used for the first time.
         defined: Vec<v1::Series>,
         /// The payload.
-        blocks: Vec<Block>,
+        readings: Readings,
     },
     /// Sequences that will never arrive.
     Skip(v1::Skip),
@@ -77,8 +77,8 @@ fn read_batch(batch: &v1::Batch) -> Result<Readable, Unreadable> {
             "readings before the batch are beyond all use",
         )));
     }
-    let blocks = check_definitions(&batch.series_defined)
-        .and_then(|()| batch::decode(&header, &batch.payload))
+    let readings = check_definitions(&batch.series_defined)
+        .and_then(|()| batch::decode_readings(&header, &batch.payload))
         .map_err(|error| match error {
             DecodeError::UnknownEncoding(_) => Unreadable::Fault(Fault::NotYet {
                 sequence: header.sequence,
@@ -95,7 +95,7 @@ fn read_batch(batch: &v1::Batch) -> Result<Readable, Unreadable> {
     Ok(Readable::Batch {
         header,
         defined: batch.series_defined.clone(),
-        blocks,
+        readings,
     })
 }
 

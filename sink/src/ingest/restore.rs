@@ -3,7 +3,6 @@
 //! Reads headers in the clear and definitions only; nothing is decompressed, so that a sink with a
 //! full journal is ready within seconds.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +16,7 @@ use super::{Ingest, Seen, Slot, hold};
 use crate::catalog::{Catalog, CatalogError, StreamLedger};
 use crate::envelope::{self, Envelope};
 use crate::model::{StreamKey, drop_reason_name};
+use crate::refs::Refs;
 
 /// Why the state could not be rebuilt.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ impl Ingest {
                 id: ledger.stream_id,
             };
             let series = if ledger.closed {
-                HashMap::new()
+                Refs::default()
             } else {
                 table_of(&catalog.series_of(&key).await?).collect()
             };

@@ -280,13 +280,13 @@ impl Session {
             Readable::Batch {
                 header,
                 defined,
-                blocks,
+                readings,
             } => (
                 incoming.record,
                 Some(Decoded {
                     header,
                     series_defined: defined,
-                    blocks,
+                    readings,
                 }),
             ),
             Readable::Definitions(_) | Readable::Close => (incoming.record, None),

@@ -13,14 +13,16 @@
 //! not appended has happened. `accepted` is ahead of `durable` by what waits in `pending`; an
 //! acknowledgement speaks only of `durable`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use weir_fault::{Mutant, mutant};
+use weir_proto::batch::Readings;
 use weir_proto::v1;
 
 use super::check::{Readable, table_of};
 use super::fault::{Fault, Refusal};
 use super::mark::Mark;
+use crate::refs::Refs;
 
 /// Series one stream may define; an agent that needs more begins a new stream.
 pub(super) const MAX_STREAM_SERIES: usize = 1_000_000;
@@ -69,7 +71,7 @@ struct Pending {
 pub(super) struct Stream {
     accepted: Mark,
     durable: Mark,
-    series: HashMap<u32, Definition>,
+    series: Refs<Definition>,
     pending: VecDeque<Pending>,
     pending_bytes: u64,
     refused: Option<u64>,
@@ -79,7 +81,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream as the catalog remembers it.
-    pub(super) fn restored(mark: Mark, closed: bool, series: HashMap<u32, Definition>) -> Self {
+    pub(super) fn restored(mark: Mark, closed: bool, series: Refs<Definition>) -> Self {
         Self {
             accepted: mark,
             durable: mark,
@@ -230,8 +232,10 @@ impl Stream {
             jump: 0,
         };
         match readable {
-            Readable::Batch { header, blocks, .. } => {
-                self.check_refs(blocks, &effect.defines)?;
+            Readable::Batch {
+                header, readings, ..
+            } => {
+                self.check_refs(readings, &effect.defines)?;
                 effect.mark = self.accepted.after_batch(header);
                 effect.jump = jump(self.accepted.readings_through, header.readings_before);
             }
@@ -251,9 +255,9 @@ impl Stream {
     fn new_definitions(&self, series: &[v1::Series]) -> Result<Vec<(u32, Definition)>, Refusal> {
         let mut new = Vec::new();
         for (r#ref, definition) in table_of(series) {
-            match self.series.get(&r#ref) {
+            match self.series.get(r#ref) {
                 None => new.push((r#ref, definition)),
-                Some(known) if *known == definition => {}
+                Some(known) if known == definition => {}
                 Some(_) => {
                     return Err(Refusal::new(
                         v1::RefusedCode::Invalid,
@@ -271,29 +275,20 @@ impl Stream {
         Ok(new)
     }
 
-    fn check_refs(
-        &self,
-        blocks: &[weir_proto::batch::Block],
-        new: &[(u32, Definition)],
-    ) -> Result<(), Refusal> {
-        use weir_proto::batch::Values;
-        // Rarely more than a handful beyond the first batch: then no map is built.
-        let new: HashMap<u32, Definition> = new.iter().copied().collect();
-        for column in blocks.iter().flat_map(|block| &block.columns) {
-            let definition = self
-                .series
-                .get(&column.series)
-                .or_else(|| new.get(&column.series));
-            let Some(definition) = definition else {
+    fn check_refs(&self, readings: &Readings, new: &[(u32, Definition)]) -> Result<(), Refusal> {
+        // Rarely more than a handful beyond the first batch: then nothing is built.
+        let new: Refs<Definition> = new.iter().copied().collect();
+        for (r#ref, text) in readings.series() {
+            let Some(definition) = self.series.get(r#ref).or_else(|| new.get(r#ref)) else {
                 return Err(Refusal::new(
                     v1::RefusedCode::UnknownSeries,
-                    format!("series {} was never defined in this stream", column.series),
+                    format!("series {} was never defined in this stream", r#ref),
                 ));
             };
-            if definition.text != matches!(column.values, Values::Texts(_)) {
+            if definition.text != text {
                 return Err(Refusal::new(
                     v1::RefusedCode::Invalid,
-                    format!("values of series {} are not of its kind", column.series),
+                    format!("values of series {} are not of its kind", r#ref),
                 ));
             }
         }
@@ -349,7 +344,7 @@ impl Stream {
         self.series.extend(defines);
         if closes {
             self.closed = true;
-            self.series = HashMap::new();
+            self.series = Refs::default();
         }
     }
 
@@ -396,7 +391,7 @@ impl Stream {
 
     /// Nothing was ever accepted: there is nothing to remember.
     pub(super) fn is_blank(&self) -> bool {
-        self.accepted == Mark::default() && self.series.is_empty() && !self.closed
+        self.accepted == Mark::default() && self.series.len() == 0 && !self.closed
     }
 }
 

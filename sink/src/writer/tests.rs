@@ -8,7 +8,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::Encoding;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use weir_proto::batch::Values;
+use weir_proto::batch::Slice;
 
 use super::*;
 use crate::catalog::SeriesKey;
@@ -44,10 +44,10 @@ fn received(at_ns: i64) -> Received {
 
 fn rows(times: &[i64], at_ns: i64) -> Rows {
     let mut rows = Rows::default();
-    let values = times.iter().map(|time| *time as f64 / 7.0).collect();
+    let values: Vec<f64> = times.iter().map(|time| *time as f64 / 7.0).collect();
     rows.push(
         times,
-        Values::Numbers(values),
+        Slice::Numbers(&values),
         times.is_sorted(),
         received(at_ns),
     );
@@ -231,8 +231,8 @@ fn values_are_written_the_way_that_is_smallest() {
     let times: Vec<i64> = (0..20_000).map(|i| NOON + i * SECOND / 1000).collect();
     let encodings = |value: fn(i64) -> f64| {
         let mut one = Rows::default();
-        let values = (0..20_000).map(value).collect();
-        one.push(&times, Values::Numbers(values), true, received(NOON));
+        let values: Vec<f64> = (0..20_000).map(value).collect();
+        one.push(&times, Slice::Numbers(&values), true, received(NOON));
         let files = write(&[series("a", "m", "1", one)]);
         let reader = SerializedFileReader::new(files[0].1.clone()).expect("opened");
         let column = reader.metadata().row_group(0).column(4).clone();

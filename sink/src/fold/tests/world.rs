@@ -163,11 +163,11 @@ impl Running {
         let decoded = match envelope.parse_record() {
             Ok(Some(v1::record::Record::Batch(batch))) => {
                 let header = batch.header.expect("a header");
-                let blocks = batch::decode(&header, &batch.payload).expect("decodes");
+                let readings = batch::decode_readings(&header, &batch.payload).expect("decodes");
                 Some(Decoded {
                     header,
                     series_defined: batch.series_defined,
-                    blocks,
+                    readings,
                 })
             }
             _ => None,
