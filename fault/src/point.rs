@@ -60,9 +60,9 @@ named! {
         JournalReleased = "journal.released",
         /// At open: the tail of an earlier run was copied, under a name that open ignores.
         JournalCopied = "journal.copied",
-        /// A record was checked and is about to be appended.
+        /// Records of a request were checked and are about to be appended.
         SinkChecked = "sink.checked",
-        /// A record was taken by the journal and is not durable.
+        /// Records of a request were taken by the journal and are not durable.
         SinkAppended = "sink.appended",
         /// A record is durable; its ack is about to be sent.
         SinkAck = "sink.ack",

@@ -229,7 +229,7 @@ impl Committer {
             .map_or(0, |waiting| waiting.frame.len());
         self.make_room(first as u64)?;
         let live = self.live.as_mut().expect("room was made in it");
-        let records = live.gather(&mut self.backlog, &mut self.group);
+        let records = live.gather(&self.backlog, &mut self.group);
         live.write(&self.group)?;
         Ok(records)
     }

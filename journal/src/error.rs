@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::handover::Refused;
+
 /// Why a journal did not open. Content is never a reason.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -72,4 +74,16 @@ pub struct ReadError {
     pub path: PathBuf,
     /// What the storage said.
     pub source: io::Error,
+}
+
+impl From<Refused> for AppendError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Full,
+            Refused::Busy => Self::Busy,
+            Refused::DiskFull => Self::DiskFull,
+            Refused::Poisoned(reason) => Self::Poisoned(reason.to_string()),
+            Refused::Closed => Self::Closed,
+        }
+    }
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::sync::{Condvar, Mutex, MutexGuard};
 
 /// Bounds of the queue.
@@ -28,7 +30,7 @@ pub(crate) struct Waiting {
     pub(crate) number: u64,
     pub(crate) kind: u8,
     /// Room for the header, then the body.
-    pub(crate) frame: Vec<u8>,
+    pub(crate) frame: Bytes,
 }
 
 /// Why a frame was not taken.
@@ -97,8 +99,24 @@ impl Handover {
     }
 
     /// Queues a frame and gives it its number. It may go `beyond` the limit of bytes on disk by that much.
-    pub(crate) fn push(&self, kind: u8, frame: Vec<u8>, beyond: u64) -> Result<u64, Refused> {
-        let bytes = frame.len();
+    pub(crate) fn push(
+        &self,
+        kind: u8,
+        frame: impl Into<Bytes>,
+        beyond: u64,
+    ) -> Result<u64, Refused> {
+        let frame = frame.into();
+        self.push_all(kind, frame.len(), [frame], beyond)
+    }
+
+    /// Queues frames of so many `bytes` together, all or none, and gives them numbers in a row; answers the first.
+    pub(crate) fn push_all(
+        &self,
+        kind: u8,
+        bytes: usize,
+        frames: impl IntoIterator<Item = Bytes>,
+        beyond: u64,
+    ) -> Result<u64, Refused> {
         let mut state = self.lock();
         if let Some(reason) = &state.poisoned {
             return Err(Refused::Poisoned(Arc::clone(reason)));
@@ -124,15 +142,18 @@ impl Handover {
             });
         }
         let number = state.next;
-        state.next += 1;
         state.used += bytes as u64;
         state.unsettled += bytes;
         let first = state.queue.is_empty();
-        state.queue.push_back(Waiting {
-            number,
-            kind,
-            frame,
-        });
+        for frame in frames {
+            let number = state.next;
+            state.next += 1;
+            state.queue.push_back(Waiting {
+                number,
+                kind,
+                frame,
+            });
+        }
         state.orders.waiting = true;
         let pressing = !state.orders.flush && state.unsettled >= self.limits.queue_bytes / 2;
         state.orders.flush |= pressing;

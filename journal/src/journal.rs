@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::committer::Committer;
 use crate::error::{AppendError, OpenError};
 use crate::frame::{FRAME_HEADER, MAX_BODY_BYTES, SEGMENT_HEADER};
-use crate::handover::Refused;
+use crate::frames::Sealed;
 use crate::options::{Options, Progress, RESERVE_BYTES, Recovery, Stats};
 use crate::reader::Reader;
 use crate::recovery;
@@ -64,6 +64,23 @@ impl Journal {
     /// says so. `kind` is the caller's, 1 to 15. Does not wait.
     pub fn try_append(&self, kind: u8, body: &[&[u8]]) -> Result<u64, AppendError> {
         self.push(kind, body, 0)
+    }
+
+    /// Queues records together, all or none, under numbers in a row; answers the first of them. At least one. Otherwise
+    /// like [`Journal::try_append`].
+    pub fn try_append_all(&self, kind: u8, records: &Sealed) -> Result<u64, AppendError> {
+        assert!((1..=15).contains(&kind), "kinds 1 to 15 are the caller's");
+        let max = self.max_body();
+        let mut total = 0;
+        for frame in records.frames() {
+            let bytes = frame.len() - FRAME_HEADER;
+            if bytes > max {
+                return Err(AppendError::TooLarge { bytes, max });
+            }
+            total += frame.len();
+        }
+        let handover = &self.shared().handover;
+        Ok(handover.push_all(kind, total, records.frames(), 0)?)
     }
 
     /// Like [`Journal::try_append`], but may go [`RESERVE_BYTES`] beyond `max_bytes`: for the small records that say
@@ -196,14 +213,7 @@ impl Journal {
         for part in body {
             frame.extend_from_slice(part);
         }
-        let pushed = self.shared().handover.push(kind, frame, beyond);
-        pushed.map_err(|refused| match refused {
-            Refused::Full => AppendError::Full,
-            Refused::Busy => AppendError::Busy,
-            Refused::DiskFull => AppendError::DiskFull,
-            Refused::Poisoned(reason) => AppendError::Poisoned(reason.to_string()),
-            Refused::Closed => AppendError::Closed,
-        })
+        Ok(self.shared().handover.push(kind, frame, beyond)?)
     }
 
     /// A record that alone would exceed the limit can never be taken.

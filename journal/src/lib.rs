@@ -61,6 +61,7 @@
 mod committer;
 mod error;
 mod frame;
+mod frames;
 mod handover;
 mod identity;
 mod inspect;
@@ -80,6 +81,7 @@ mod sync;
 pub use committer::Committer;
 pub use error::{AppendError, OpenError, ReadError};
 pub use frame::MAX_BODY_BYTES;
+pub use frames::{Frames, Sealed};
 pub use inspect::{Finding, Inspector};
 pub use journal::Journal;
 pub use options::{Hole, Options, Progress, READ_TRIES, RESERVE_BYTES, Recovery, Stats};

@@ -92,7 +92,7 @@ impl Live {
 
     /// Seals frames, as many as one write may have and the segment has room for, one after another into `group`; answers
     /// how many.
-    pub(crate) fn gather(&self, backlog: &mut VecDeque<Waiting>, group: &mut Vec<u8>) -> usize {
+    pub(crate) fn gather(&self, backlog: &VecDeque<Waiting>, group: &mut Vec<u8>) -> usize {
         group.clear();
         let mut records = 0;
         for waiting in backlog {
@@ -100,8 +100,9 @@ impl Live {
             if records > 0 && (bytes > GROUP_BYTES || !self.has_room(bytes as u64)) {
                 break;
             }
-            frame::seal(&mut waiting.frame, self.seed, waiting.kind, waiting.number);
+            let begin = group.len();
             group.extend_from_slice(&waiting.frame);
+            frame::seal(&mut group[begin..], self.seed, waiting.kind, waiting.number);
             records += 1;
         }
         records

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use weir_journal::{AppendError, Disk, Item, Journal, OpenError, Options};
+use weir_journal::{AppendError, Disk, Frames, Item, Journal, OpenError, Options};
 
 fn open(dir: &Path, options: Options) -> (Journal, JoinHandle<()>) {
     let (journal, committer) = Journal::open(Arc::new(Disk), dir, options).unwrap();
@@ -146,4 +146,45 @@ async fn a_process_killed_without_a_close_leaves_what_it_committed() {
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum();
     assert!(on_disk < before / 2 + (8 << 10), "{on_disk}");
+}
+
+fn frames(bodies: &[&[u8]]) -> weir_journal::Sealed {
+    let mut frames = Frames::default();
+    for body in bodies {
+        frames.put(|out| out.extend_from_slice(body));
+    }
+    assert_eq!(frames.len(), bodies.len());
+    frames.seal()
+}
+
+/// Red when `push_all` gives one number to all, or takes a part.
+#[tokio::test]
+async fn records_appended_together_are_in_a_row_or_not_there_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        queue_bytes: 200,
+        ..Options::default()
+    };
+    let (journal, mut committer) =
+        Journal::open(Arc::new(Disk), dir.path(), options.clone()).unwrap();
+    assert_eq!(journal.try_append(1, &[b"alone"]), Ok(1));
+    let together = frames(&[b"one", b"", b"three"]);
+    let bodies: Vec<Bytes> = together.bodies().collect();
+    assert_eq!(bodies, [&b"one"[..], b"", b"three"]);
+    assert_eq!(journal.try_append_all(1, &together), Ok(2));
+    let before = (journal.next(), journal.bytes());
+    let much = frames(&[&[7; 30], &[7; 30], &[7; 30]]);
+    assert_eq!(journal.try_append_all(1, &much), Err(AppendError::Busy));
+    assert_eq!((journal.next(), journal.bytes()), before);
+    while committer.step() {}
+    assert_eq!(journal.try_append_all(1, &much), Ok(5));
+    while committer.step() {}
+    drop((journal, committer));
+
+    let (journal, _committer) = Journal::open(Arc::new(Disk), dir.path(), options).unwrap();
+    let bodies: [&[u8]; 7] = [
+        b"alone", b"one", b"", b"three", &[7; 30], &[7; 30], &[7; 30],
+    ];
+    let expected: Vec<Item> = (1..).zip(bodies).map(|(n, body)| record(n, body)).collect();
+    assert_eq!(read_all(&journal, 1), expected);
 }

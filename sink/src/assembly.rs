@@ -184,7 +184,7 @@ impl Sink {
         let position = handle.position();
         let ingest = Ingest::new(
             parts.journal.clone(),
-            Arc::new(move |arrival| handle.offer(arrival)),
+            Arc::new(move |parcel| handle.offer(parcel)),
             Arc::clone(&parts.clock),
             config.ingest,
             IngestMetrics::register(&registry),

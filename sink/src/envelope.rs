@@ -22,7 +22,7 @@
 //! | 4 `sink_ns` | sfixed64 | the sink's wall clock when it heard of it, unix ns: late, never early |
 //! | 5 `own_machine` | bool | the agent runs under the sink's own boot: its clock is the sink's |
 //!
-//! Field 7 is written last, so that head and record are appended as two slices.
+//! Field 7 is written last: the head before it is the same for most records of a request.
 //! A batch is the agent's bytes unchanged. A skip is written as it was applied: a part that was
 //! already durable has been trimmed from its front, so `from` is always the next sequence.
 //! Everything here passed ingest's validation before it was appended.
@@ -95,17 +95,23 @@ pub struct ClockSample {
 }
 
 impl Envelope {
-    /// Everything up to the bytes of the record: `head` followed by `record` is the encoded envelope.
-    pub fn head(&self) -> Vec<u8> {
-        let mut head = Vec::with_capacity(96 + self.tenant.len() + self.agent.len());
+    /// Everything before the record, with the clock and the report or without: what [`put_record`] appends to
+    /// it makes an encoded envelope.
+    pub fn head(&self, clock: bool, report: bool) -> Vec<u8> {
+        let mut head = Vec::with_capacity(self.head_len());
         let without_record = Self {
             record: Bytes::new(),
+            clock: self.clock.clone().filter(|_| clock),
+            report: self.report.filter(|_| report),
             ..self.clone()
         };
         without_record.encode_raw(&mut head);
-        head.push(RECORD_KEY);
-        prost::encoding::encode_varint(self.record.len() as u64, &mut head);
         head
+    }
+
+    /// Bytes that the longest head takes with the key and length of a record, about.
+    pub fn head_len(&self) -> usize {
+        96 + self.tenant.len() + self.agent.len()
     }
 
     /// The envelope in a journal record's body; `record` shares its bytes.
@@ -123,6 +129,18 @@ impl Envelope {
         let id = StreamId::from_slice(&self.stream_id)?;
         Some(StreamKey::new(&self.tenant, id))
     }
+
+    /// Whether this belongs to that stream.
+    pub fn is_of(&self, stream: &StreamKey) -> bool {
+        self.stream_id[..] == stream.id.0[..] && *self.tenant == *stream.tenant
+    }
+}
+
+/// Appends a record of so many encoded bytes to a head.
+pub fn put_record(record: &v1::record::Record, length: usize, out: &mut Vec<u8>) {
+    out.push(RECORD_KEY);
+    prost::encoding::encode_varint(length as u64, out);
+    record.encode(out);
 }
 
 #[cfg(test)]
@@ -155,10 +173,20 @@ mod tests {
             }),
             lost: None,
         };
-        let mut whole = envelope.head();
-        whole.extend_from_slice(&envelope.record);
+        let record = envelope.parse_record().expect("own bytes").expect("one");
+        let mut whole = envelope.head(true, true);
+        put_record(&record, record.encoded_len(), &mut whole);
         let again = Envelope::parse(whole.into()).expect("own bytes");
         assert_eq!(again, envelope);
+        let mut between = envelope.head(false, false);
+        put_record(&record, record.encoded_len(), &mut between);
+        let between = Envelope::parse(between.into()).expect("own bytes");
+        let expected = Envelope {
+            clock: None,
+            report: None,
+            ..envelope
+        };
+        assert_eq!(between, expected);
         assert!(matches!(
             again.parse_record(),
             Ok(Some(v1::record::Record::Close(v1::Close {

@@ -26,6 +26,7 @@ mod clocks;
 mod flush;
 mod intake;
 pub(crate) mod latest;
+mod parcel;
 mod prepare;
 mod pull;
 mod readings;
@@ -52,6 +53,7 @@ use weir_proto::{batch, v1};
 pub(crate) use self::clocks::CLOCKS_BEGIN_NS;
 pub use self::flush::FlushCounts;
 pub(crate) use self::flush::INTENT_NS;
+pub use self::parcel::Parcel;
 pub use self::state::FoldCounts;
 pub use self::view::View;
 pub use crate::catalog::StreamLedger;
@@ -293,10 +295,10 @@ impl Fold {
 }
 
 impl FoldHandle {
-    /// Hands over a record that was appended to the journal, durable or not yet. Never waits:
+    /// Hands over records that were appended to the journal, durable or not yet. Never waits:
     /// what does not fit is read from the journal later.
-    pub fn offer(&self, arrival: Arrival) {
-        self.shared.intake.offer(arrival);
+    pub fn offer(&self, parcel: impl Into<Parcel>) {
+        self.shared.intake.offer(parcel.into());
     }
 
     /// One consistent snapshot of a tenant's files, fresh rows and latest values. Takes as long

@@ -18,6 +18,7 @@
 mod check;
 mod fault;
 mod gate;
+mod load;
 mod lost;
 mod mark;
 mod restore;
@@ -39,7 +40,7 @@ use weir_process::clock::Clock;
 use weir_proto::{limits, v1};
 
 use crate::envelope::ClockSample;
-use crate::fold::{Arrival, CLOCKS_BEGIN_NS};
+use crate::fold::{CLOCKS_BEGIN_NS, Parcel};
 use crate::metrics::IngestMetrics;
 use crate::model::{StreamId, StreamKey};
 
@@ -83,7 +84,7 @@ pub struct IngestConfig {
 }
 
 /// Where accepted records go on to. Must not block: the call is on the way to an acknowledgement.
-pub type Offer = Arc<dyn Fn(Arrival) + Send + Sync>;
+pub type Offer = Arc<dyn Fn(Parcel) + Send + Sync>;
 
 /// The front half of the sink. Clones share it.
 #[derive(Clone)]

@@ -53,6 +53,14 @@ impl<T: Copy> Refs<T> {
         former
     }
 
+    /// The ref stands for nothing; answers what it stood for.
+    pub(crate) fn remove(&mut self, r#ref: u32) -> Option<T> {
+        let near = self.table.get_mut(r#ref as usize).and_then(Option::take);
+        let former = near.or_else(|| self.far.remove(&r#ref));
+        self.count -= usize::from(former.is_some());
+        former
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -95,11 +103,11 @@ mod tests {
                     2 => random.random(),
                     _ => step,
                 };
-                assert_eq!(
-                    refs.insert(r#ref, step),
-                    map.insert(r#ref, step),
-                    "seed {seed}"
-                );
+                let (found, expected) = match random.random_range(0..8) {
+                    0 => (refs.remove(r#ref), map.remove(&r#ref)),
+                    _ => (refs.insert(r#ref, step), map.insert(r#ref, step)),
+                };
+                assert_eq!(found, expected, "seed {seed}");
             }
             assert_eq!(refs.len(), map.len());
             for r#ref in (0..3000).chain(map.keys().copied()) {

@@ -73,6 +73,7 @@ impl State {
     /// Sets what changed aside for a flush. The rows stay visible.
     pub(super) fn freeze(&mut self, expected: Position, now_ns: i64) -> Frozen {
         let buffers = std::mem::take(&mut self.current);
+        self.last = None;
         let rows = (0u32..)
             .zip(buffers.rows)
             .filter(|(_, rows)| !rows.is_empty());

@@ -1,12 +1,12 @@
 //! Records that ingest hands over already decoded, so that they are not decoded twice.
 //!
-//! Bounded in bytes. What does not fit is simply not taken: the fold then reads that record
+//! Bounded in bytes. What does not fit is simply not taken: the fold then reads those records
 //! from the journal, and nobody waits.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::{Arrival, Decoded};
+use super::Parcel;
 
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -16,9 +16,10 @@ pub(crate) struct Intake {
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: BTreeMap<u64, (Arrival, usize)>,
+    /// By the number of their first record, with their bytes.
+    waiting: BTreeMap<u64, (Parcel, usize)>,
     bytes: usize,
-    /// Everything through this number has been folded.
+    /// Everything through this number has been folded, or is about to be.
     folded: u64,
     refused: u64,
 }
@@ -34,41 +35,42 @@ impl Intake {
         }
     }
 
-    /// Keeps the arrival unless it is late or does not fit.
-    pub(crate) fn offer(&self, arrival: Arrival) {
-        let bytes = size(&arrival);
+    /// Keeps the parcel unless it is late or does not fit.
+    pub(crate) fn offer(&self, parcel: Parcel) {
+        let bytes = parcel.bytes();
         let mut inner = self.lock();
-        if arrival.number <= inner.folded {
+        if parcel.number() <= inner.folded {
             return;
         }
         if inner.bytes + bytes > self.limit {
-            inner.refused += 1;
+            inner.refused += parcel.end() - parcel.number();
             return;
         }
         inner.bytes += bytes;
-        if let Some((_, old)) = inner.waiting.insert(arrival.number, (arrival, bytes)) {
+        if let Some((_, old)) = inner.waiting.insert(parcel.number(), (parcel, bytes)) {
             inner.bytes -= old;
         }
     }
 
-    /// The arrival of this number, if it is here; everything before it is let go.
-    pub(crate) fn take(&self, number: u64) -> Option<Arrival> {
+    /// The parcel that begins with this number, if it is here; everything before it is let go.
+    pub(crate) fn take(&self, number: u64) -> Option<Parcel> {
         let mut inner = self.lock();
         inner.folded = number;
         while let Some(entry) = inner.waiting.first_entry() {
             if *entry.key() > number {
                 return None;
             }
-            let (found, (arrival, bytes)) = entry.remove_entry();
+            let (found, (parcel, bytes)) = entry.remove_entry();
             inner.bytes -= bytes;
             if found == number {
-                return Some(arrival);
+                inner.folded = parcel.end() - 1;
+                return Some(parcel);
             }
         }
         None
     }
 
-    /// How many did not fit, ever.
+    /// How many records did not fit, ever.
     pub(crate) fn refused(&self) -> u64 {
         self.lock().refused
     }
@@ -78,13 +80,4 @@ impl Intake {
             .lock()
             .expect("nothing panics while it holds the intake")
     }
-}
-
-fn size(arrival: &Arrival) -> usize {
-    let decoded = arrival.decoded.as_ref().map_or(0, decoded_size);
-    256 + arrival.envelope.record.len() + decoded
-}
-
-fn decoded_size(decoded: &Decoded) -> usize {
-    decoded.series_defined.len() * 256 + decoded.readings.bytes()
 }

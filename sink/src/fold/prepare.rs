@@ -42,26 +42,23 @@ pub(crate) fn arrival(number: u64, kind: u8, body: Bytes) -> Result<Arrival, Str
 
 /// Takes the record out of its envelope. `known_through` is the stream's watermark: what is at
 /// or below it will not be stored, so it is not decoded either. Never panics.
-pub(crate) fn content(arrival: &mut Arrival, known_through: u64) -> Content {
-    let decoded = arrival.decoded.take();
-    let envelope = &arrival.envelope;
-    let attempt = catch_unwind(AssertUnwindSafe(|| read(envelope, decoded, known_through)));
+pub(crate) fn content(
+    envelope: &Envelope,
+    decoded: Option<Decoded>,
+    known_through: u64,
+) -> Content {
+    if let Some(decoded) = decoded {
+        return Content::Batch {
+            header: decoded.header,
+            defined: decoded.series_defined,
+            readings: Ok(decoded.readings),
+        };
+    }
+    let attempt = catch_unwind(AssertUnwindSafe(|| read(envelope, known_through)));
     attempt.unwrap_or_else(|panic| Content::Unreadable(panic_text(&*panic)))
 }
 
-fn read(envelope: &Envelope, decoded: Option<Decoded>, known_through: u64) -> Content {
-    if let Some(Decoded {
-        header,
-        series_defined,
-        readings,
-    }) = decoded
-    {
-        return Content::Batch {
-            header,
-            defined: series_defined,
-            readings: Ok(readings),
-        };
-    }
+fn read(envelope: &Envelope, known_through: u64) -> Content {
     if let Some(lost) = envelope.lost {
         return Content::Lost(lost);
     }

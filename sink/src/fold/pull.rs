@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use weir_journal::{Item, Journal, ReadError, Reader};
 
-use super::prepare::{self, Content};
-use super::{Arrival, FoldConfig, Shared};
+use super::state::State;
+use super::{Arrival, FoldConfig, Parcel, Shared, prepare};
 
 /// Readings folded before the loop looks around.
 const HELPING_ROWS: u64 = 256 << 10;
 
 /// Records folded before the loop looks around.
-const HELPING_RECORDS: usize = 4096;
+const HELPING_RECORDS: u64 = 4096;
 
 /// How a helping ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,8 +29,18 @@ pub(super) struct Puller {
     shared: Arc<Shared>,
     /// A reader and the number it will give next.
     reader: Option<(u64, Reader)>,
+    /// What was taken from the intake and is not folded yet.
+    parcel: Option<Parcel>,
     flush_rows: usize,
     max_buffer_bytes: usize,
+}
+
+/// Where a helping began, and how far it may go.
+#[derive(Clone, Copy)]
+struct Helping {
+    rows: u64,
+    records: u64,
+    durable: u64,
 }
 
 impl Puller {
@@ -39,6 +49,7 @@ impl Puller {
             journal,
             shared,
             reader: None,
+            parcel: None,
             flush_rows: config.flush_rows,
             max_buffer_bytes: config.max_buffer_bytes,
         }
@@ -47,40 +58,72 @@ impl Puller {
     /// Folds one helping of durable records.
     pub(super) fn pull(&mut self) -> Pulled {
         let durable = self.journal.progress().borrow().durable_through;
-        let began = self.shared.state().counts.rows;
-        for _ in 0..HELPING_RECORDS {
-            let (next, rows) = {
+        let counts = self.shared.state().counts;
+        let helping = Helping {
+            rows: counts.rows,
+            records: counts.records,
+            durable,
+        };
+        loop {
+            let next = {
                 let state = self.shared.state();
-                let waits_for_flush = !state.frozen.is_empty();
-                let enough = state.current.row_count >= self.flush_rows && !waits_for_flush;
-                if state.is_full(self.max_buffer_bytes) || enough {
-                    return Pulled::Done;
+                if let Some(pulled) = self.pause(&state, helping) {
+                    return pulled;
                 }
-                (state.position + 1, state.counts.rows)
+                state.position + 1
             };
-            if next > durable {
-                return Pulled::Done;
-            }
-            if rows - began >= HELPING_ROWS {
-                return Pulled::More;
-            }
-            match self.one(next) {
+            match self.some(next, helping) {
                 Ok(true) => {}
                 Ok(false) => return Pulled::Done,
                 Err(error) => return Pulled::Failed(error.to_string()),
             }
         }
-        Pulled::More
     }
 
-    /// Folds record `next`; answers false when it cannot be had now.
-    fn one(&mut self, next: u64) -> Result<bool, ReadError> {
-        match self.shared.intake.take(next) {
-            Some(arrival) => {
-                self.fold(arrival);
+    /// Why the next record is not folded now, if it is not.
+    fn pause(&self, state: &State, helping: Helping) -> Option<Pulled> {
+        let waits_for_flush = !state.frozen.is_empty();
+        let enough = state.current.row_count >= self.flush_rows && !waits_for_flush;
+        if state.is_full(self.max_buffer_bytes) || enough || state.position >= helping.durable {
+            return Some(Pulled::Done);
+        }
+        let helped = state.counts.rows - helping.rows >= HELPING_ROWS
+            || state.counts.records - helping.records >= HELPING_RECORDS;
+        helped.then_some(Pulled::More)
+    }
+
+    /// Folds record `next` and those that came with it; answers false when it cannot be had now.
+    fn some(&mut self, next: u64, helping: Helping) -> Result<bool, ReadError> {
+        let kept = self.parcel.take().filter(|kept| kept.number() == next);
+        match kept.or_else(|| self.shared.intake.take(next)) {
+            Some(parcel) => {
+                self.parcel = self.fold_parcel(parcel, helping);
                 Ok(true)
             }
             None => self.read(next),
+        }
+    }
+
+    /// Folds what it may of a parcel, the first record at least; answers the rest.
+    fn fold_parcel(&self, mut parcel: Parcel, helping: Helping) -> Option<Parcel> {
+        if !parcel.is_decoded() {
+            // Decoding is not for those who hold the state.
+            let (number, envelope, decoded) = parcel.next()?;
+            self.fold(Arrival {
+                number,
+                envelope: envelope.clone(),
+                decoded,
+            });
+            return (parcel.end() > parcel.number()).then_some(parcel);
+        }
+        let mut state = self.shared.state();
+        loop {
+            let (number, envelope, decoded) = parcel.next()?;
+            let content = prepare::content(envelope, decoded, 0);
+            state.apply(number, envelope, content);
+            if !parcel.is_decoded() || self.pause(&state, helping).is_some() {
+                return (parcel.end() > parcel.number()).then_some(parcel);
+            }
         }
     }
 
@@ -114,11 +157,14 @@ impl Puller {
         }
     }
 
-    fn fold(&self, mut arrival: Arrival) {
-        let known_through = self.shared.state().watermark(&arrival.envelope);
-        let content: Content = prepare::content(&mut arrival, known_through);
-        self.shared
-            .state()
-            .apply(arrival.number, &arrival.envelope, content);
+    fn fold(&self, arrival: Arrival) {
+        let Arrival {
+            number,
+            envelope,
+            decoded,
+        } = arrival;
+        let known_through = self.shared.state().watermark(&envelope);
+        let content = prepare::content(&envelope, decoded, known_through);
+        self.shared.state().apply(number, &envelope, content);
     }
 }

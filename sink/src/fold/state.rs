@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) version: u64,
     pub(crate) streams: Vec<Stream>,
     numbers: HashMap<StreamKey, u32>,
+    /// The stream of the last record, most often the next one's too; nothing once its change is frozen.
+    pub(super) last: Option<(StreamKey, u32)>,
     pub(crate) series: SeriesTable,
     /// Series below this number are in the catalog, or on their way there.
     pub(crate) series_frozen: usize,
@@ -94,6 +96,7 @@ impl State {
             version: 0,
             streams: Vec::new(),
             numbers: HashMap::new(),
+            last: None,
             series_frozen: series.len(),
             series,
             latest,
@@ -134,14 +137,14 @@ impl State {
         self.position = number;
         self.version += 1;
         self.counts.records += 1;
-        let Some(key) = envelope.stream() else {
+        let Some(stream) = self.stream(envelope) else {
             self.set_aside(number, envelope, (0, 0), "stream id is not 16 bytes".into());
             return;
         };
         if let Some(sample) = &envelope.clock {
-            self.clocks.take(&key.tenant, &envelope.agent, sample);
+            let tenant = &self.streams[stream as usize].ledger.tenant;
+            self.clocks.take(tenant, &envelope.agent, sample);
         }
-        let stream = self.stream(key, envelope);
         match content {
             Content::Batch {
                 header,
@@ -207,16 +210,11 @@ impl State {
         number
     }
 
-    /// Finds or adds the stream, and takes what every envelope says of it.
-    fn stream(&mut self, key: StreamKey, envelope: &Envelope) -> u32 {
-        let number = match self.numbers.get(&key) {
-            Some(number) => *number,
-            None => self.add_stream(StreamLedger::new(
-                key.tenant,
-                envelope.agent.as_str().into(),
-                key.id,
-                envelope.received_ns,
-            )),
+    /// Finds or adds the stream, and takes what every envelope says of it. None when the id is not one.
+    fn stream(&mut self, envelope: &Envelope) -> Option<u32> {
+        let number = match &self.last {
+            Some((key, number)) if envelope.is_of(key) => *number,
+            _ => self.find_stream(envelope)?,
         };
         let ledger = &mut self.streams[number as usize].ledger;
         if envelope.lost.is_none() {
@@ -229,8 +227,23 @@ impl State {
             ledger.report = Some(*report);
             ledger.report_at_ns = envelope.received_ns;
         }
+        Some(number)
+    }
+
+    fn find_stream(&mut self, envelope: &Envelope) -> Option<u32> {
+        let key = envelope.stream()?;
+        let number = match self.numbers.get(&key) {
+            Some(number) => *number,
+            None => self.add_stream(StreamLedger::new(
+                Arc::clone(&key.tenant),
+                envelope.agent.as_str().into(),
+                key.id,
+                envelope.received_ns,
+            )),
+        };
+        self.last = Some((key, number));
         self.current.streams.insert(number);
-        number
+        Some(number)
     }
 
     fn define(&mut self, stream: u32, defined: &[v1::Series]) {

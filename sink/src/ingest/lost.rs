@@ -212,14 +212,15 @@ impl Ingest {
                 ..Envelope::default()
             }
         };
-        let head = envelope.head();
+        let head = envelope.head(true, true);
         let number = inner.journal.try_append(envelope::KIND, &[&head])?;
         hold(&slot.seen).lost = lost.then(|| inner.clock.monotonic_ns());
-        (inner.offer)(Arrival {
+        let arrival = Arrival {
             number,
             envelope,
             decoded: None,
-        });
+        };
+        (inner.offer)(arrival.into());
         inner.journal.committed(number).await?;
         Ok(())
     }

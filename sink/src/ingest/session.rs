@@ -7,19 +7,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use weir_fault::{Mutant, Point, mutant, point};
-use weir_journal::AppendError;
+use weir_journal::{AppendError, Sealed};
 use weir_proto::{limits, v1};
 
-use super::check::{Readable, Unreadable, read};
+use super::check::{Unreadable, read};
 use super::fault::{Fault, Refusal, refused_code_name};
-use super::stream::{Effect, Screened};
+use super::load::Load;
+use super::stream::Screened;
 use super::{HANDOVER, Ingest, Slot, hold};
 use crate::envelope::{self, Envelope};
-use crate::fold::{Arrival, Decoded};
 
 /// How long an append waits while the journal's queue is full.
 const BUSY: Duration = Duration::from_secs(20);
@@ -67,16 +66,9 @@ pub struct Taken {
     pub closed: bool,
 }
 
-/// One record on its way.
-struct Incoming<'a> {
-    record: v1::record::Record,
-    received_ns: i64,
-    report: Option<&'a v1::Report>,
-}
-
 /// What came of one record.
 enum Outcome {
-    Appended(u64),
+    Accepted,
     Again,
     Nothing,
     Refused(v1::Refused),
@@ -189,23 +181,18 @@ impl Session {
             self.ingest
                 .hear(&self.slot, &self.boot_id, clock, received_ns);
         }
-        let mut last_number = None;
-        let count = request.records.len();
-        for (index, record) in request.records.into_iter().enumerate() {
-            let Some(record) = record.record else {
-                taken.fault = Some(Fault::Invalid("a record this sink does not know".into()));
-                break;
-            };
-            let last = index + 1 == count;
-            let incoming = Incoming {
-                record,
-                received_ns,
-                report: request.report.as_ref().filter(|_| last),
-            };
-            match self.take_record(incoming).await {
-                Ok(Outcome::Appended(number)) => last_number = Some(number),
+        let mut load = Load::default();
+        for record in request.records {
+            if load.is_full() {
+                let full = std::mem::take(&mut load);
+                if let Err(fault) = self.append(full, received_ns, None).await {
+                    taken.fault = Some(fault);
+                    return taken;
+                }
+            }
+            match self.take_record(record.record, &mut load) {
+                Ok(Outcome::Accepted | Outcome::Nothing) => {}
                 Ok(Outcome::Again) => self.again = true,
-                Ok(Outcome::Nothing) => {}
                 Ok(Outcome::Refused(refused)) => taken.refused.push(refused),
                 Err(fault) => {
                     taken.fault = Some(fault);
@@ -213,14 +200,23 @@ impl Session {
                 }
             }
         }
-        self.requests.extend(last_number);
+        if let Err(fault) = self.append(load, received_ns, request.report).await {
+            taken.fault = Some(fault);
+        }
         taken.closed = self.slot.stream().is_closed();
         taken
     }
 
-    async fn take_record(&self, incoming: Incoming<'_>) -> Result<Outcome, Fault> {
+    /// Answers the questions to one record; what is accepted goes into the load.
+    fn take_record(
+        &self,
+        record: Option<v1::record::Record>,
+        load: &mut Load,
+    ) -> Result<Outcome, Fault> {
+        let record =
+            record.ok_or_else(|| Fault::Invalid("a record this sink does not know".into()))?;
         let metrics = &self.ingest.inner.metrics;
-        let screened = self.slot.stream().screen(&incoming.record);
+        let screened = self.slot.stream().screen(&record);
         match screened.inspect_err(|fault| {
             if matches!(fault, Fault::Gap { .. }) {
                 metrics.gaps.inc();
@@ -233,21 +229,30 @@ impl Session {
             }
             Screened::Discard => return Ok(Outcome::Nothing),
         }
-        let readable = match read(&incoming.record) {
+        let mut readable = match read(&record) {
             Ok(readable) => readable,
             Err(Unreadable::Fault(fault)) => return Err(fault),
-            Err(Unreadable::Refused(refusal)) => return self.refuse(&incoming.record, refusal),
+            Err(Unreadable::Refused(refusal)) => return self.refuse(&record, refusal),
         };
-        let mut readable = readable;
-        let admitted = self.slot.stream().admit(&mut readable);
-        match admitted {
-            Ok(Some(effect)) => self
-                .append(incoming, readable, effect)
-                .await
-                .map(Outcome::Appended),
-            Ok(None) => Ok(Outcome::Nothing),
-            Err(refusal) => self.refuse(&incoming.record, refusal),
+        let mut stream = self.slot.stream();
+        let effect = match stream.admit(&mut readable) {
+            Ok(Some(effect)) => effect,
+            Ok(None) => return Ok(Outcome::Nothing),
+            Err(refusal) => {
+                drop(stream);
+                return self.refuse(&record, refusal);
+            }
+        };
+        let jump = effect.jump;
+        if stream.accept(effect) {
+            tracing::error!(
+                stream = %self.slot.key, readings = jump,
+                "an agent's counts do not follow each other: these readings will be unexplained"
+            );
         }
+        drop(stream);
+        load.put(record, readable);
+        Ok(Outcome::Accepted)
     }
 
     /// A batch is refused and the stream goes on; anything else that does not fit ends the call.
@@ -269,67 +274,42 @@ impl Session {
         }))
     }
 
+    /// Appends what was accepted since the last time. What cannot be appended has not happened.
     async fn append(
-        &self,
-        incoming: Incoming<'_>,
-        readable: Readable,
-        effect: Effect,
-    ) -> Result<u64, Fault> {
-        let (record, decoded) = match readable {
-            Readable::Skip(skip) => (v1::record::Record::Skip(skip), None),
-            Readable::Batch {
-                header,
-                defined,
-                readings,
-            } => (
-                incoming.record,
-                Some(Decoded {
-                    header,
-                    series_defined: defined,
-                    readings,
-                }),
-            ),
-            Readable::Definitions(_) | Readable::Close => (incoming.record, None),
-        };
-        let readings = decoded.as_ref().map(|decoded| decoded.header.readings);
-        let envelope = self.envelope(record, incoming.received_ns, incoming.report.copied());
-        let bytes = envelope.record.len() as u64;
-        point(Point::SinkChecked);
-        let number = self.journal(&envelope).await?;
-        point(Point::SinkAppended);
-        let (jump, closes) = (effect.jump, effect.closes);
-        let jumped_first = self.slot.stream().appended(effect, number, bytes);
-        if jumped_first {
-            tracing::error!(
-                stream = %self.slot.key, readings = jump,
-                "an agent's counts do not follow each other: these readings will be unexplained"
-            );
+        &mut self,
+        load: Load,
+        received_ns: i64,
+        report: Option<v1::Report>,
+    ) -> Result<(), Fault> {
+        if load.is_empty() {
+            return Ok(());
         }
-        if closes {
+        let (batches, readings) = (load.batches, load.readings);
+        let packed = load.pack(self.envelope(received_ns, report));
+        let count = packed.frames.len() as u64;
+        point(Point::SinkChecked);
+        let number = match self.journal(&packed.frames).await {
+            Ok(number) => number,
+            Err(fault) => {
+                self.slot.stream().retreat();
+                return Err(fault);
+            }
+        };
+        point(Point::SinkAppended);
+        let last = number + count - 1;
+        if self.slot.stream().appended(last, packed.bytes) {
             // Once per stream: a Close that comes again is not appended.
             self.ingest.inner.ended.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(readings) = readings {
-            self.ingest.inner.metrics.batches.inc();
-            self.ingest.inner.metrics.readings.inc_by(readings);
-        }
-        (self.ingest.inner.offer)(Arrival {
-            number,
-            envelope,
-            decoded,
-        });
-        Ok(number)
+        self.requests.push_back(last);
+        self.ingest.inner.metrics.batches.inc_by(batches);
+        self.ingest.inner.metrics.readings.inc_by(readings);
+        (self.ingest.inner.offer)(packed.parcel(number));
+        Ok(())
     }
 
-    fn envelope(
-        &self,
-        record: v1::record::Record,
-        received_ns: i64,
-        report: Option<v1::Report>,
-    ) -> Envelope {
-        let record = v1::Record {
-            record: Some(record),
-        };
+    /// Of all records of a load.
+    fn envelope(&self, received_ns: i64, report: Option<v1::Report>) -> Envelope {
         let mut seen = hold(&self.slot.seen);
         Envelope {
             received_ns,
@@ -338,26 +318,22 @@ impl Session {
             stream_id: Bytes::copy_from_slice(&self.slot.key.id.0),
             clock_offset_ns: seen.clock_offset_ns,
             report,
-            record: record.encode_to_vec().into(),
-            // A record that cannot be appended ends the call: nothing is lost that counts.
+            record: Bytes::new(),
+            // A load that cannot be appended ends the call: nothing is lost that counts.
             clock: seen.sample.take(),
             lost: None,
         }
     }
 
     /// Appends, waiting while the journal's queue is full.
-    async fn journal(&self, envelope: &Envelope) -> Result<u64, Fault> {
+    async fn journal(&self, frames: &Sealed) -> Result<u64, Fault> {
         let inner = &self.ingest.inner;
-        let head = envelope.head();
         let deadline = tokio::time::Instant::now() + BUSY;
         let mut progress = inner.journal.progress();
         loop {
             inner.gate.check()?;
             progress.mark_unchanged();
-            match inner
-                .journal
-                .try_append(envelope::KIND, &[&head, &envelope.record])
-            {
+            match inner.journal.try_append_all(envelope::KIND, frames) {
                 Err(AppendError::Busy) => {}
                 other => return Ok(other?),
             }

@@ -9,9 +9,11 @@
 //! 2. [`super::check::read`]: can it be read at all? (decompression, counts, names)
 //! 3. [`Stream::admit`]: does it fit this stream? (refs known, definitions unchanged)
 //!
-//! Then it is appended to the journal and [`Stream::appended`] moves the state: nothing that was
-//! not appended has happened. `accepted` is ahead of `durable` by what waits in `pending`; an
-//! acknowledgement speaks only of `durable`.
+//! Then [`Stream::accept`] lets the next record follow it. The records of a request are appended to
+//! the journal together, and [`Stream::appended`] says so; when they could not be, or nobody came to
+//! it, [`Stream::retreat`] takes them back: nothing that was not appended has happened. What is
+//! appended is ahead of `durable` by what waits in `pending`; an acknowledgement speaks only of
+//! `durable`.
 
 use std::collections::VecDeque;
 
@@ -47,7 +49,7 @@ pub(super) enum Screened {
     Discard,
 }
 
-/// What happens to the stream once a record is in the journal.
+/// What a record does to the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Effect {
     /// Where the stream then stands.
@@ -60,8 +62,11 @@ pub(super) struct Effect {
     pub(super) jump: i64,
 }
 
+/// Records that were appended together.
 struct Pending {
+    /// The journal's number of the last.
     number: u64,
+    /// Where the stream stands after it.
     mark: Mark,
     bytes: u64,
 }
@@ -69,12 +74,19 @@ struct Pending {
 /// One stream.
 #[derive(Default)]
 pub(super) struct Stream {
+    /// Ahead of `appended` only while a request is taken.
     accepted: Mark,
+    appended: Mark,
     durable: Mark,
     series: Refs<Definition>,
+    /// Refs that what is accepted and not appended has defined.
+    defined: Vec<u32>,
     pending: VecDeque<Pending>,
     pending_bytes: u64,
     refused: Option<u64>,
+    /// Its end is accepted.
+    closing: bool,
+    /// Its end is appended.
     closed: bool,
     jumped: bool,
 }
@@ -84,8 +96,10 @@ impl Stream {
     pub(super) fn restored(mark: Mark, closed: bool, series: Refs<Definition>) -> Self {
         Self {
             accepted: mark,
+            appended: mark,
             durable: mark,
             series,
+            closing: closed,
             closed,
             ..Self::default()
         }
@@ -96,7 +110,7 @@ impl Stream {
         match record {
             v1::record::Record::Batch(batch) => self.screen_batch(batch),
             v1::record::Record::Skip(skip) => self.screen_skip(skip),
-            v1::record::Record::Definitions(_) if self.closed => self.follows_close(u64::MAX),
+            v1::record::Record::Definitions(_) if self.closing => self.follows_close(u64::MAX),
             v1::record::Record::Definitions(_) => Ok(Screened::Wanted),
             v1::record::Record::Close(close) => self.screen_close(close),
         }
@@ -126,7 +140,7 @@ impl Stream {
                 Screened::Wanted
             });
         }
-        if self.closed {
+        if self.closing {
             return self.follows_close(sequence);
         }
         if sequence == expected {
@@ -207,7 +221,7 @@ impl Stream {
 
     fn screen_close(&self, close: &v1::Close) -> Result<Screened, Fault> {
         let last = self.accepted.sequence;
-        if self.closed && close.last_sequence == last {
+        if self.closing && close.last_sequence == last {
             return Ok(Screened::Again);
         }
         if self.refused.is_some() {
@@ -295,19 +309,48 @@ impl Stream {
         Ok(())
     }
 
-    /// The journal gave `number` to a record with this effect. Says whether this is the first time
-    /// that the counts of this stream do not follow each other.
-    pub(super) fn appended(&mut self, effect: Effect, number: u64, bytes: u64) -> bool {
+    /// A record with this effect will be appended, unless [`Stream::retreat`] takes it back. Says whether
+    /// this is the first time that the counts of this stream do not follow each other.
+    pub(super) fn accept(&mut self, effect: Effect) -> bool {
+        self.defined
+            .extend(effect.defines.iter().map(|(r#ref, _)| *r#ref));
+        let first = effect.jump != 0 && !self.jumped;
+        self.jumped |= effect.jump != 0;
         self.apply(effect.mark, effect.defines, effect.closes);
+        first
+    }
+
+    /// The journal has all that is accepted; it gave `number` to the last record of it. Says whether that
+    /// was the end.
+    pub(super) fn appended(&mut self, number: u64, bytes: u64) -> bool {
         self.pending.push_back(Pending {
             number,
-            mark: effect.mark,
+            mark: self.accepted,
             bytes,
         });
         self.pending_bytes += bytes;
-        let first = effect.jump != 0 && !self.jumped;
-        self.jumped |= effect.jump != 0;
-        first
+        self.keep()
+    }
+
+    /// Takes back what is accepted and not appended. A refusal is kept: whoever resumes starts without it.
+    pub(super) fn retreat(&mut self) {
+        for r#ref in std::mem::take(&mut self.defined) {
+            self.series.remove(r#ref);
+        }
+        self.accepted = self.appended;
+        self.closing = self.closed;
+    }
+
+    /// What is accepted is appended. Says whether that was the end.
+    fn keep(&mut self) -> bool {
+        self.defined.clear();
+        self.appended = self.accepted;
+        let ended = self.closing && !self.closed;
+        if ended {
+            self.closed = true;
+            self.series = Refs::default();
+        }
+        ended
     }
 
     /// A record found in the journal at start: it passed all questions before it was written.
@@ -333,6 +376,7 @@ impl Stream {
             }
             v1::record::Record::Close(_) => self.apply(self.accepted, Vec::new(), true),
         }
+        self.keep();
         self.durable = self.accepted;
     }
 
@@ -342,10 +386,7 @@ impl Stream {
         }
         self.accepted = mark;
         self.series.extend(defines);
-        if closes {
-            self.closed = true;
-            self.series = Refs::default();
-        }
+        self.closing |= closes;
     }
 
     /// The journal is durable through `number`.
@@ -364,8 +405,10 @@ impl Stream {
         self.refused = Some(sequence);
     }
 
-    /// A new connection starts without the memory of a refusal: it resumes at Welcome.
+    /// A new connection starts without the memory of a refusal, or of what its former one did not bring
+    /// into the journal: it resumes at Welcome.
     pub(super) fn reconnected(&mut self) {
+        self.retreat();
         self.refused = None;
     }
 

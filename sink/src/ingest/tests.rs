@@ -105,7 +105,8 @@ impl Desk {
             Ok(None) => Came::Unchanged,
             Ok(Some(effect)) => {
                 self.number += 1;
-                self.stream.appended(effect, self.number, 100);
+                self.stream.accept(effect);
+                self.stream.appended(self.number, 100);
                 Came::Appended
             }
         }
@@ -350,12 +351,44 @@ fn readings_nobody_sent_are_taken_with_their_count_and_said_once() {
         let mut readable = read(&record).unwrap();
         let effect = desk.stream.admit(&mut readable).unwrap().unwrap();
         let by = effect.jump;
-        (by, desk.stream.appended(effect, sequence, 1))
+        let said = desk.stream.accept(effect);
+        desk.stream.appended(sequence, 1);
+        (by, said)
     };
     assert_eq!(jump(2, 6), (5, true));
     assert_eq!(jump(3, 7), (0, false));
     assert_eq!(jump(4, 5), (-3, false));
     assert_eq!(desk.stream.screen(&skip(5, 5, 6, 1)), Ok(Screened::Wanted));
+}
+
+/// Red when `retreat` leaves any of what `accept` has changed.
+#[test]
+fn what_is_accepted_and_not_appended_has_not_happened() {
+    let mut desk = Desk::begun();
+    let before = desk.mark();
+    let records = |metric: &str| {
+        [
+            defining(batch(2, 1, &[1, 2]), vec![series(2, metric)]),
+            skip(3, 5, 3, 4),
+            Record::Close(v1::Close { last_sequence: 5 }),
+        ]
+    };
+    for record in &records("b") {
+        assert_eq!(desk.stream.screen(record), Ok(Screened::Wanted));
+        let effect = desk.stream.admit(&mut read(record).unwrap()).unwrap();
+        desk.stream.accept(effect.unwrap());
+    }
+    desk.stream.retreat();
+    assert!(!desk.stream.is_closed());
+    assert_eq!(desk.mark(), before);
+    let undefined = Record::Batch(batch(2, 1, &[2]));
+    let unknown = Came::Refused(v1::RefusedCode::UnknownSeries);
+    assert_eq!(desk.take(&undefined), unknown);
+    for record in &records("another meaning") {
+        assert_eq!(desk.take(record), Came::Appended);
+    }
+    assert!(desk.stream.is_closed());
+    assert_eq!(desk.mark().sequence, 5);
 }
 
 #[test]

@@ -192,9 +192,9 @@ fn loaded(snapshot: Option<Vec<u8>>) -> Loaded {
 fn take(state: &mut State, number: u64, body: Vec<u8>) {
     let body = Bytes::from(body);
     match prepare::arrival(number, crate::envelope::KIND, body.clone()) {
-        Ok(mut arrival) => {
+        Ok(arrival) => {
             let known = state.watermark(&arrival.envelope);
-            let content = prepare::content(&mut arrival, known);
+            let content = prepare::content(&arrival.envelope, None, known);
             state.apply(number, &arrival.envelope, content);
         }
         Err(error) => state.apply_unreadable(number, body, error),

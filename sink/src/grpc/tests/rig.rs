@@ -73,7 +73,10 @@ impl Rig {
         let offered = Arc::clone(&arrivals);
         let ingest = Ingest::new(
             journal.clone(),
-            Arc::new(move |arrival| offered.lock().unwrap().push(Arc::new(arrival))),
+            Arc::new(move |parcel| {
+                let arrivals = parcel.arrivals().into_iter().map(Arc::new);
+                offered.lock().unwrap().extend(arrivals);
+            }),
             Arc::new(SystemClock),
             IngestConfig {
                 window_bytes: 1 << 20,
