@@ -4,7 +4,7 @@
 //! dictionary and its cumulative counts rebuilt from the records themselves. Content is never a
 //! reason to fail: what the journal cannot read is a hole, and the sender closes it with a Skip.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,10 +56,10 @@ pub(crate) fn recover(
         }
     }
     found.sort_unstable();
-    let mut next_order = 1;
+    let next_order = found.last().map_or(1, |(order, _)| order + 1);
+    leave_out_origins(storage.as_ref(), dir, &mut found);
     let mut streams = VecDeque::new();
     for (order, id) in found {
-        next_order = order + 1;
         let stream = open_old(storage, dir, (order, id), config)?;
         streams.extend(stream.map(Arc::new));
     }
@@ -68,6 +68,23 @@ pub(crate) fn recover(
         next_order,
         lock,
     })
+}
+
+/// A copy that is whole stands for the stream it was made from, which the agent did not come to remove.
+/// One that cannot be removed now is left out all the same: it must not go out again.
+fn leave_out_origins(storage: &dyn Storage, spool: &Path, found: &mut Vec<(u64, [u8; 16])>) {
+    let mut origins = BTreeSet::new();
+    for (order, id) in found.iter() {
+        let dir = spool.join(directory_name(*order, id));
+        let Some(origin) = origin_of(storage, &dir, *id) else {
+            continue;
+        };
+        if let Err(error) = retire_origin(storage, spool, (origin, *order)) {
+            tracing::error!(%error, "cannot remove a stream that had forked: its copy goes out, it does not");
+        }
+        origins.insert(origin);
+    }
+    found.retain(|(_, id)| !origins.contains(id));
 }
 
 impl Spool {
@@ -328,6 +345,32 @@ fn guess(survey: &Survey, dir: &Path) -> State {
         state.account.stored = readings_before;
     }
     state
+}
+
+/// Takes the stream that was copied to that of order `copy` out of the spool, if it is there: before it, the one it was
+/// itself copied from.
+pub(super) fn retire_origin(
+    storage: &dyn Storage,
+    spool: &Path,
+    (origin, copy): ([u8; 16], u64),
+) -> Result<(), SpoolError> {
+    for name in storage.list(spool).map_err(fault("list", spool))? {
+        let found = parse_name(&name).filter(|(order, id)| *id == origin && *order < copy);
+        let Some((order, id)) = found else { continue };
+        let dir = spool.join(name);
+        if let Some(origin) = origin_of(storage, &dir, id) {
+            retire_origin(storage, spool, (origin, order))?;
+        }
+        retire_directory(storage, spool, &dir)?;
+    }
+    Ok(())
+}
+
+/// Of which stream this is a whole copy. What cannot be read now is reported where the stream is opened.
+fn origin_of(storage: &dyn Storage, dir: &Path, id: [u8; 16]) -> Option<[u8; 16]> {
+    let state = StateFile::look(storage, &dir.join(STATE), id);
+    let state = state.ok().flatten()?;
+    state.copied_from.filter(|_| !state.partial)
 }
 
 /// Takes a stream's directory out of the spool: first its name, then its content.

@@ -162,7 +162,7 @@ impl Spool {
             source.book_replay(copy.id, readings)?;
         }
         point(Point::AgentReplayBooked);
-        copy.set_partial(false)?;
+        copy.end_copy()?;
         if source.is_none() {
             self.lock().retired.replay(readings);
         }
@@ -267,7 +267,7 @@ async fn fill(
     batches: Vec<v1::Batch>,
     series: BTreeMap<u32, v1::Series>,
 ) -> Result<(), SpoolError> {
-    copy.set_partial(true)?;
+    copy.begin_copy(None)?;
     let mut definitions: Vec<v1::Series> = series.into_values().collect();
     for mut batch in batches {
         batch.series_defined = std::mem::take(&mut definitions);

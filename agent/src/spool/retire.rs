@@ -9,7 +9,7 @@ use weir_fault::{Point, point};
 use weir_journal::{AppendError, Item};
 use weir_proto::{record, v1};
 
-use super::recover::{hex, retire_directory, segment_bytes};
+use super::recover::{hex, parse_name, retire_directory, retire_origin, segment_bytes};
 use super::{Spool, SpoolError, Stream};
 use crate::dead_letter::DeadLetters;
 use crate::ledger::{Piece, Settled};
@@ -82,7 +82,10 @@ impl Spool {
         inner.retired.add(&stream.view(Some(0)));
         inner.streams.retain(|held| held.id != stream.id);
         point(Point::AgentRetire);
-        retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &stream.dir)?;
+        // Without its copy the origin would go out again at the next start.
+        if !self.keeps_its_origin(stream) {
+            retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &stream.dir)?;
+        }
         drop(inner);
         tracing::info!(stream = %hex(&stream.id), "stream is delivered completely");
         self.bump_room();
@@ -90,10 +93,24 @@ impl Spool {
         Ok(())
     }
 
+    /// Whether the stream is a copy whose origin still lies on disk and cannot be removed now either.
+    fn keeps_its_origin(&self, stream: &Stream) -> bool {
+        let shared = &self.shared;
+        let name = stream.dir.file_name().and_then(|name| name.to_str());
+        let place = name.and_then(parse_name);
+        let (Some(origin), Some((order, _))) = (stream.copied_from(), place) else {
+            return false;
+        };
+        let removed = retire_origin(shared.storage.as_ref(), &shared.dir, (origin, order));
+        removed
+            .inspect_err(|error| tracing::error!(%error, "cannot remove a forked stream: its copy stays too"))
+            .is_err()
+    }
+
     /// A sink knows this stream with another content: the disk under it, or the machine, was restored
     /// or cloned. What is not proven to be stored moves to a new stream and is sent again; the
     /// readings that moved are counted. They may be stored twice, and the books say so. Until the copy
-    /// is whole it does not count, here or after a restart.
+    /// is whole it does not count, here or after a restart; from then on the other does not.
     pub(crate) async fn fork(&self, stream: &Arc<Stream>) -> Result<u64, SpoolError> {
         if stream.is_live() {
             self.begin_next(&mut self.lock(), stream)?;
@@ -113,10 +130,14 @@ impl Spool {
         inner.streams.retain(|held| held.id != stream.id);
         // The copy is older than what is live: it goes first, and the live stream stays last.
         inner.streams.push_front(copy);
-        let retired = retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &stream.dir);
+        let shared = &self.shared;
+        let retired = match self.keeps_its_origin(stream) {
+            true => Ok(()),
+            false => retire_directory(shared.storage.as_ref(), &shared.dir, &stream.dir),
+        };
         if let Err(error) = retired {
             // The copy is whole and goes out: what moved counts all the same.
-            tracing::error!(%error, "cannot remove the forked stream: the next start may fork it again");
+            tracing::error!(%error, "cannot remove the forked stream: the next start does");
         }
         drop(inner);
         self.bump_news();
@@ -145,10 +166,10 @@ impl Spool {
 
 /// Makes `copy` hold what is not proven of `from`, durably; answers the readings that moved.
 async fn fill_copy(from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
-    copy.set_partial(true)?;
+    copy.begin_copy(Some(from.id))?;
     let moved = copy_unproven(from, copy).await?;
     copy.seal().await?;
-    copy.set_partial(false)?;
+    copy.end_copy()?;
     Ok(moved)
 }
 

@@ -29,7 +29,8 @@
 //! | 232 | 8 | ... and the readings of the stream through it |
 //! | 240 | 8 | readings of acknowledged Skips (refused) that were put back into the spool since |
 //! | 248 | 16 | the stream the last of them were put into |
-//! | 264 | 244 | zero |
+//! | 264 | 16 | id of the stream this one is a copy of; zero where it is none |
+//! | 280 | 228 | zero |
 //! | 508 | 4 | crc32c of bytes 0..508 |
 //!
 //! Numbers are at most 2^48: a slot with a larger one is not valid.
@@ -69,6 +70,8 @@ pub(crate) struct State {
     pub(crate) given_up: bool,
     /// Whether it is a copy that is not whole yet: what it holds is still in the stream it is copied from.
     pub(crate) partial: bool,
+    /// The stream this one was copied from, because it had forked. Once the copy is whole that one no longer counts.
+    pub(crate) copied_from: Option<[u8; 16]>,
     /// A sequence at or after the acknowledged ones ...
     pub(crate) known_through: u64,
     /// ... and the readings of the stream through it: what a hole at the very end costs.
@@ -215,6 +218,7 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
     put(&mut slot, 232, state.dropped_readings);
     put(&mut slot, 240, state.replayed);
     slot[248..264].copy_from_slice(&state.replayed_into);
+    slot[264..280].copy_from_slice(&state.copied_from.unwrap_or_default());
     let crc = crc32c::crc32c(&slot[..CRC_AT]);
     slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     slot
@@ -249,11 +253,14 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         return None;
     }
     let flags = u16::from_le_bytes([slot[10], slot[11]]);
+    let mut copied_from = [0; 16];
+    copied_from.copy_from_slice(&slot[264..280]);
     let state = State {
         account,
         announced: flags & FLAG_ANNOUNCED != 0,
         given_up: flags & FLAG_GIVEN_UP != 0,
         partial: flags & FLAG_PARTIAL != 0,
+        copied_from: (copied_from != [0; 16]).then_some(copied_from),
         known_through: get(slot, 192),
         known_readings: get(slot, 200),
         dropped_through: get(slot, 224),

@@ -249,11 +249,25 @@ impl Stream {
         self.checkpoint_locked(&mut ledger)
     }
 
-    /// Notes, durably, whether this is a copy that is not whole yet: the next start removes it.
-    pub(crate) fn set_partial(&self, partial: bool) -> Result<(), SpoolError> {
+    /// Notes, durably, that this is a copy that is not whole yet: the next start removes it. `origin` is the
+    /// stream it takes the place of, if any.
+    pub(crate) fn begin_copy(&self, origin: Option<[u8; 16]>) -> Result<(), SpoolError> {
         let mut ledger = self.lock();
-        ledger.state.partial = partial;
+        ledger.state.partial = true;
+        ledger.state.copied_from = origin;
         self.checkpoint_locked(&mut ledger)
+    }
+
+    /// Notes, durably, that the copy is whole: from here on the next start removes the other.
+    pub(crate) fn end_copy(&self) -> Result<(), SpoolError> {
+        let mut ledger = self.lock();
+        ledger.state.partial = false;
+        self.checkpoint_locked(&mut ledger)
+    }
+
+    /// The stream this one was copied from.
+    pub(crate) fn copied_from(&self) -> Option<[u8; 16]> {
+        self.lock().state.copied_from
     }
 
     /// Drops the oldest segment that is not being written, the state first. Says which sequences went.

@@ -20,6 +20,7 @@ fn state(n: u64) -> State {
         announced: n.is_multiple_of(2),
         given_up: n.is_multiple_of(3),
         partial: n.is_multiple_of(5),
+        copied_from: n.is_multiple_of(2).then_some([7; 16]),
         known_through: n + 5,
         known_readings: 10 * n + 50,
         dropped_through: n + 2,
