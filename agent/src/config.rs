@@ -4,6 +4,7 @@
 //! [`Config`], or every fault at once. Nothing has to be set: an agent without any configuration samples its host each
 //! second and sends to a sink on this machine.
 
+mod check;
 mod keys;
 mod sensors;
 
@@ -136,6 +137,7 @@ impl Config {
             shutdown_grace: grace,
             effective: Effective::default(),
         };
+        check::contradictions(&mut reader, &config);
         let mut effective = profile.shown(reader.finish()?);
         // The name has a default that no table can hold.
         for setting in effective

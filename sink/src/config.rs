@@ -3,6 +3,7 @@
 //! In: the table below through the command line, the environment and an optional file. Out: a
 //! [`Config`], or every fault in one report.
 
+mod check;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -141,7 +142,7 @@ impl Config {
             }
         }
         let journal = read_journal(reader);
-        Self {
+        let config = Self {
             journal_dir: place(reader, "log.url", "file", &data_dir.join("log")),
             catalog_file: place(
                 reader,
@@ -159,7 +160,9 @@ impl Config {
             grpc_listen,
             http_listen,
             journal,
-        }
+        };
+        check::contradictions(reader, &config);
+        config
     }
 }
 

@@ -201,3 +201,50 @@ fn the_example_file_lists_every_variable() {
         "write the agent's part of .env.example anew:\n{table}"
     );
 }
+
+/// Fails when any one of the checks in `config/check.rs` is left out.
+#[test]
+fn settings_that_contradict_each_other_are_refused_under_the_key_to_change() {
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (
+            &[
+                ("WEIR_AGENT_SPOOL_MAX_BYTES", "1MiB"),
+                ("WEIR_AGENT_SPOOL_SEGMENT_BYTES", "2MiB"),
+            ],
+            "WEIR_AGENT_SPOOL_SEGMENT_BYTES",
+        ),
+        (
+            &[
+                ("WEIR_AGENT_SPOOL_MAX_BYTES", "1MiB"),
+                ("WEIR_AGENT_BATCH_MAX_BYTES", "512KiB"),
+            ],
+            "WEIR_AGENT_BATCH_MAX_BYTES",
+        ),
+        (
+            &[("WEIR_AGENT_QUEUE_MAX_BYTES", "100KiB")],
+            "WEIR_AGENT_QUEUE_MAX_BYTES",
+        ),
+        (
+            &[
+                ("WEIR_AGENT_REQUEST_WINDOW_BYTES", "64KiB"),
+                ("WEIR_AGENT_REQUEST_MAX_BYTES", "65KiB"),
+            ],
+            "WEIR_AGENT_REQUEST_MAX_BYTES",
+        ),
+        (
+            &[("WEIR_AGENT_SINK_URL", "http://localhost:4319")],
+            "WEIR_AGENT_SINK_URL",
+        ),
+    ];
+    for (settings, name) in cases {
+        let report = read(settings).unwrap_err();
+        assert!(report.contains(name), "{settings:?}: {report}");
+    }
+    for fine in [
+        &[("WEIR_AGENT_SPOOL_MAX_BYTES", "1MiB")],
+        &[("WEIR_AGENT_REQUEST_WINDOW_BYTES", "64KiB")],
+        &[("WEIR_AGENT_SINK_URL", "http://gateway:4319")],
+    ] {
+        assert!(read(fine).is_ok(), "{fine:?}");
+    }
+}

@@ -67,3 +67,69 @@ fn listening_beyond_loopback_needs_a_word() {
     assert!(read(&[("grpc.listen", "0.0.0.0:4317"), ("allow_plaintext", "true")]).is_ok());
     assert!(read(&[("grpc.listen", "[::1]:4317")]).is_ok());
 }
+
+/// Fails when any one of the checks in `config/check.rs` is left out.
+#[test]
+fn settings_that_contradict_each_other_are_refused_under_the_key_to_change() {
+    let cases: &[(&[(&'static str, &str)], &str)] = &[
+        (&[("http.listen", "127.0.0.1:4317")], "HTTP_LISTEN"),
+        (
+            &[("allow_plaintext", "true"), ("grpc.listen", "0.0.0.0:4318")],
+            "HTTP_LISTEN",
+        ),
+        (
+            &[
+                ("journal.max_bytes", "256MiB"),
+                ("journal.segment_bytes", "65MiB"),
+            ],
+            "JOURNAL_SEGMENT_BYTES",
+        ),
+        (
+            &[
+                ("journal.max_bytes", "64MiB"),
+                ("journal.queue_bytes", "60MiB"),
+            ],
+            "JOURNAL_QUEUE_BYTES",
+        ),
+        (
+            &[
+                ("journal.queue_bytes", "16MiB"),
+                ("ingest.window_bytes", "17MiB"),
+            ],
+            "INGEST_WINDOW_BYTES",
+        ),
+        (
+            &[("log.url", "file:///w"), ("store.url", "file:///w")],
+            "STORE_URL",
+        ),
+        (&[("data_dir", "/w"), ("log.url", "file:///w")], "LOG_URL"),
+        (
+            &[
+                ("store.url", "file:///w"),
+                ("catalog.url", "sqlite:///w/c.db"),
+            ],
+            "CATALOG_URL",
+        ),
+    ];
+    for (settings, name) in cases {
+        let report = read(settings).unwrap_err();
+        // By its flag where it is set, by its variable where it is not.
+        let blamed = report.to_uppercase().replace('-', "_");
+        assert!(blamed.contains(name), "{settings:?}: {report}");
+    }
+    assert!(
+        read(&[
+            ("grpc.listen", "127.0.0.1:0"),
+            ("http.listen", "127.0.0.1:0")
+        ])
+        .is_ok()
+    );
+    assert!(read(&[("http.listen", "127.0.0.2:4317")]).is_ok());
+    assert!(read(&[("store.url", "file:///w/a"), ("log.url", "file:///w/ab")]).is_ok());
+}
+
+/// A default gives way to what an operator sets; only two settings can contradict each other.
+#[test]
+fn the_smallest_journal_needs_no_other_setting() {
+    assert!(read(&[("journal.max_bytes", "64MiB")]).is_ok());
+}
