@@ -193,6 +193,9 @@ async fn is_full_or_due_by_the_oldest_reading() {
     assembler.add(later.clone());
     assembler.add(first);
     assert_eq!(assembler.due_at(&age), Some(due));
+    age.set(LIMITS.age + Duration::from_secs(30));
+    let longer = Some(due + Duration::from_secs(30));
+    assert_eq!(assembler.due_at(&age), longer);
     assert!(!assembler.is_full());
     let wide = parcel((3..6).map(|time| (time, numbers(&shape, 1.0))));
     assert!(assembler.has_room(&wide));

@@ -216,9 +216,16 @@ fn parts(settings: &[(&str, &str)], reads: &Arc<AtomicU64>) -> Parts {
     }
 }
 
+fn batches(agent: &Agent) -> u64 {
+    let text = agent.registry.encode();
+    let mut lines = text.lines();
+    let count = lines.find_map(|line| line.strip_prefix("weir_agent_batch_batches_total "));
+    count.unwrap().parse().unwrap()
+}
+
 /// Half an hour of an agent that may write nothing: its waits grow to the ceiling, each change is one line, it is said that
-/// even so the limit does not hold, the disk gets much less, and no reading is dropped. Red when the spool, the batcher or
-/// the sampler keep to what is configured.
+/// even so the limit does not hold, the disk gets much less, and no reading is dropped. Red when the spool, or batcher
+/// and sampler together, keep to what is configured.
 #[tokio::test(start_paused = true)]
 async fn an_agent_lives_by_its_budget_and_drops_nothing() {
     let heard = Heard::default();
@@ -241,6 +248,10 @@ async fn an_agent_lives_by_its_budget_and_drops_nothing() {
     assert!(seen.flash.exceeded, "{seen:?}");
     let (before, after) = (first.flash.per_day.unwrap(), seen.flash.per_day.unwrap());
     assert!(after < before / 8.0, "{before} a day became {after}");
+    let batches = batches(&agent);
+    tokio::time::sleep(600 * SECOND).await;
+    let batches = self::batches(&agent) - batches;
+    assert!((15..=45).contains(&batches), "{batches} in ten minutes");
 
     let lines = heard.0.lock().unwrap().clone();
     let changes = lines.iter().filter(|line| line.contains("wait longer"));
