@@ -12,6 +12,8 @@ pub(super) async fn spool_with(dir: &Path, overflow: Overflow) -> (Spool, Arc<Ma
     let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
     let config = SpoolConfig {
         overflow,
+        // Given back in small pieces.
+        segment_bytes: 4096,
         ..config(dir)
     };
     let spool =
