@@ -14,6 +14,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use weir_fault::Mutant;
@@ -24,21 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const WORLDS: u64 = 8;
 const WORLD_TEST: &str = "every_reading_is_accounted_for_in_every_world";
 
-/// The tests that see a mutation close to where it is: their target, and a part of their names.
+/// The test that sees a mutation close to where it is: its target, and (a part of) its name.
 fn unit(mutant: Mutant) -> (&'static str, &'static str) {
     match mutant {
-        Mutant::NoSync => ("crash", ""),
-        Mutant::NoChecksum => ("damage", ""),
-        Mutant::AckBeforeSync => ("weir-sink", "grpc"),
-        Mutant::ReleaseBeforeAck
-        | Mutant::SkipWithoutCount
-        | Mutant::DefinitionsLost
-        | Mutant::ResumeBehindFlight => ("weir-agent", "sender"),
-        Mutant::NoDedupe
-        | Mutant::WatermarkOffByOne
-        | Mutant::ReplayFromWrongPosition
-        | Mutant::CommitWithoutFile => ("weir-sink", "fold"),
-        Mutant::NoStoreSync => ("weir-sink", "store"),
+        Mutant::NoSync => ("crash", "power_loss_between_any_two_operations"),
+        Mutant::NoChecksum => ("damage", "any_flipped_byte_costs_its_record"),
+        Mutant::AckBeforeSync => ("weir-sink", "nothing_is_acknowledged_before_the_journal"),
+        Mutant::ReleaseBeforeAck => ("weir-agent", "a_kill_between_store_and_ack_stores_once"),
+        Mutant::SkipWithoutCount => ("weir-agent", "what_drop_oldest_gave_up_arrives_as_a_skip"),
+        Mutant::DefinitionsLost => ("weir-agent", "a_sink_that_lost_everything_gets_what_is"),
+        Mutant::ResumeBehindFlight => ("weir-agent", "a_batch_that_ends_the_call_is_found"),
+        Mutant::NoDedupe => ("weir-sink", "a_duplicate_is_counted_and_not_stored"),
+        Mutant::WatermarkOffByOne => ("weir-sink", "rows_in_files_and_fresh_are_what_was_sent"),
+        Mutant::ReplayFromWrongPosition => ("weir-sink", "a_replay_gives_the_same_times"),
+        Mutant::CommitWithoutFile => ("weir-sink", "a_stop_during_a_failed_flush_commits"),
+        Mutant::NoStoreSync => ("weir-sink", "a_crash_takes_what_was_being_put"),
     }
 }
 
@@ -111,7 +112,7 @@ fn main() -> ExitCode {
     let done = arguments().and_then(|arguments| {
         let programs = build()?;
         controls(&programs)?;
-        Ok(table(&try_all(&programs, &arguments)))
+        Ok(try_all(&programs, &arguments))
     });
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -187,28 +188,34 @@ fn find<'a>(programs: &'a BTreeMap<String, Program>, name: &str) -> Result<&'a P
     found.ok_or_else(|| format!("cargo built no tests of {name}"))
 }
 
-fn try_all(programs: &BTreeMap<String, Program>, arguments: &Arguments) -> Vec<Row> {
+/// Tries each, as many at a time as there are cores; whether all were seen.
+fn try_all(programs: &BTreeMap<String, Program>, arguments: &Arguments) -> bool {
     let all = Mutant::ALL.iter().copied();
     let chosen = all.filter(|one| arguments.only.is_none_or(|only| only == *one));
     let waiting: Mutex<VecDeque<Mutant>> = Mutex::new(chosen.collect());
-    let rows = Mutex::new(Vec::new());
+    let survives = AtomicBool::new(false);
     let hands = std::thread::available_parallelism().map_or(1, usize::from);
+    say(&format!("{:<28}seen by", "mutation"));
     std::thread::scope(|scope| {
         for _ in 0..hands {
             scope.spawn(|| {
                 loop {
                     let next = waiting.lock().expect("no holder panics").pop_front();
                     let Some(mutant) = next else { return };
-                    let row = try_one(programs, mutant, arguments.seeds);
-                    say(&format!("{} tried", mutant.name()));
-                    rows.lock().expect("no holder panics").push(row);
+                    if !tell(&try_one(programs, mutant, arguments.seeds)) {
+                        survives.store(true, Ordering::Relaxed);
+                    }
                 }
             });
         }
     });
-    let mut rows = rows.into_inner().expect("no holder panics");
-    rows.sort_by_key(|row| row.mutant as u8);
-    rows
+    let seen = !survives.into_inner();
+    say(if seen {
+        "every mutation was seen"
+    } else {
+        "a mutation survives: its checks are to be improved, or it is in the wrong place"
+    });
+    seen
 }
 
 fn try_one(programs: &BTreeMap<String, Program>, mutant: Mutant, seeds: u64) -> Row {
@@ -312,6 +319,9 @@ fn run(
         .filter_map(|reader| reader.join().ok());
     let said: String = said.collect();
     match status {
+        Some(_) if said.contains("running 0 tests") => {
+            Outcome::Red("there is no such test".to_owned())
+        }
         Some(status) if status.success() => Outcome::Green,
         Some(status) => Outcome::Red(reason(&said).unwrap_or_else(|| status.to_string())),
         None => Outcome::Red(format!("did not end within {PATIENCE:?}")),
@@ -353,30 +363,24 @@ fn reason(said: &str) -> Option<String> {
     })
 }
 
-/// Prints what became of each; whether all were seen by both.
-fn table(rows: &[Row]) -> bool {
+/// Prints what became of one; whether both saw it that are to.
+fn tell(row: &Row) -> bool {
     const WIDTH: usize = 150;
+    let mut lines = String::new();
     let mut seen = true;
-    say(&format!("\n{:<28}seen by", "mutation"));
-    for row in rows {
-        let mut name = row.mutant.name();
-        for (kind, outcome) in [("a unit test", &row.unit), ("the simulation", &row.world)] {
-            let text = match outcome {
-                Outcome::Red(what) => what.chars().take(WIDTH).collect(),
-                Outcome::Beyond(why) => format!("not by {kind}: {why}"),
-                Outcome::Green => {
-                    seen = false;
-                    format!("SURVIVES {kind}")
-                }
-            };
-            say(&format!("{name:<28}{text}"));
-            name = "";
-        }
+    let mut name = row.mutant.name();
+    for (kind, outcome) in [("a unit test", &row.unit), ("the simulation", &row.world)] {
+        let text = match outcome {
+            Outcome::Red(what) => what.chars().take(WIDTH).collect(),
+            Outcome::Beyond(why) => format!("not by {kind}: {why}"),
+            Outcome::Green => {
+                seen = false;
+                format!("SURVIVES {kind}")
+            }
+        };
+        lines += &format!("{name:<28}{text}\n");
+        name = "";
     }
-    say(if seen {
-        "every mutation was seen"
-    } else {
-        "a mutation survives: its checks are to be improved, or it is in the wrong place"
-    });
+    say(lines.trim_end());
     seen
 }
