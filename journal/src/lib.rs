@@ -80,6 +80,7 @@ mod segment;
 mod shared;
 pub mod storage;
 mod sync;
+pub mod watch;
 
 pub use committer::Committer;
 pub use error::{AppendError, OpenError, ReadError};
