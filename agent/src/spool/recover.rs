@@ -116,7 +116,7 @@ impl Spool {
                     .spawn()
                     .map_err(fault("start the writer of", &stream.dir))?,
             ),
-            Writers::Tasks(latency) => drop(tokio::spawn(writer.drive_slowly(latency))),
+            Writers::Tasks => drop(tokio::spawn(writer.drive())),
         }
         let stream = Arc::new(stream);
         inner.streams.push_back(Arc::clone(&stream));

@@ -18,6 +18,9 @@ use weir_proto::v1::deliver_response::Response as Answer;
 use weir_proto::v1::delivery_service_server::{DeliveryService, DeliveryServiceServer};
 use weir_proto::v1::record::Record as Content;
 
+/// How long it waits for a request: longer than an agent waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(400);
+
 /// A number, by what would be right.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Number {
@@ -190,7 +193,11 @@ async fn follow(
         return Ok(());
     }
     for said in &script.then {
-        let Some(request) = requests.message().await? else {
+        // An agent that was told all is stored has nothing to say: the call ends then.
+        let Ok(request) = tokio::time::timeout(PATIENCE, requests.message()).await else {
+            return Ok(());
+        };
+        let Some(request) = request? else {
             return Ok(());
         };
         note(state, &hello.stream_id, &request);
