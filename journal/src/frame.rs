@@ -9,7 +9,7 @@ pub const MAX_BODY_BYTES: usize = 16 << 20;
 /// Largest number of a record: what claims a larger one is damaged, so that there is always a next one.
 pub(crate) const MAX_NUMBER: u64 = 1 << 62;
 /// Newest format version this code reads and the one it writes.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 1;
 /// Bytes before a body.
 pub(crate) const FRAME_HEADER: usize = 24;
 /// Bytes before the first frame.
@@ -21,8 +21,6 @@ pub(crate) const SYNC_WORD: [u8; 4] = [0xF7, b'W', b'E', b'R'];
 
 const SEGMENT_MAGIC: [u8; 8] = *b"WEIRSEG\0";
 const MAX_KIND: u8 = 15;
-/// Most that a frame can say of its group, for groups that no queue has room for.
-const MAX_BEHIND: u32 = 0x00FF_FFFF;
 
 /// What a segment says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +44,6 @@ pub(crate) enum HeaderFault {
 pub(crate) struct Head {
     pub(crate) kind: u8,
     pub(crate) number: u64,
-    /// Records before it in its group: what stands before those was synced first.
-    pub(crate) behind: u32,
     pub(crate) length: usize,
 }
 
@@ -77,7 +73,7 @@ impl SegmentHeader {
             return Err(HeaderFault::Damaged);
         }
         match u32_at(bytes, 8) {
-            1..=VERSION => Ok(SegmentHeader {
+            VERSION => Ok(SegmentHeader {
                 journal: bytes[12..28].try_into().expect("sixteen bytes"),
                 segment: u64_at(bytes, 28),
                 first: u64_at(bytes, 36),
@@ -88,12 +84,11 @@ impl SegmentHeader {
     }
 }
 
-/// Fills in the header of a frame whose body already stands behind it; `behind` records of its group stand before it.
-pub(crate) fn seal(frame: &mut [u8], seed: Seed, kind: u8, number: u64, behind: usize) {
+/// Fills in the header of a frame whose body already stands behind it.
+pub(crate) fn seal(frame: &mut [u8], seed: Seed, kind: u8, number: u64) {
     let length = u32::try_from(frame.len() - FRAME_HEADER).expect("bodies are at most 16 MiB");
     frame[..4].copy_from_slice(&SYNC_WORD);
-    let behind = u32::try_from(behind).map_or(MAX_BEHIND, |behind| behind.min(MAX_BEHIND));
-    frame[4..8].copy_from_slice(&(behind << 8 | u32::from(kind)).to_le_bytes());
+    frame[4..8].copy_from_slice(&[kind, 0, 0, 0]);
     frame[8..16].copy_from_slice(&number.to_le_bytes());
     frame[16..20].copy_from_slice(&length.to_le_bytes());
     let crc = seed.checksum(&frame[..20], &frame[FRAME_HEADER..]);
@@ -102,7 +97,7 @@ pub(crate) fn seal(frame: &mut [u8], seed: Seed, kind: u8, number: u64, behind: 
 
 /// A frame's fixed part, if these bytes can be one.
 pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
-    if bytes.len() < FRAME_HEADER || bytes[..4] != SYNC_WORD {
+    if bytes.len() < FRAME_HEADER || bytes[..4] != SYNC_WORD || bytes[5..8] != [0, 0, 0] {
         return None;
     }
     let length = u32_at(bytes, 16) as usize;
@@ -113,7 +108,6 @@ pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
     Some(Head {
         kind: bytes[4],
         number,
-        behind: u32_at(bytes, 4) >> 8,
         length,
     })
 }

@@ -102,8 +102,7 @@ impl Live {
             }
             let begin = group.len();
             group.extend_from_slice(&waiting.frame);
-            let (kind, number) = (waiting.kind, waiting.number);
-            frame::seal(&mut group[begin..], self.seed, kind, number, records);
+            frame::seal(&mut group[begin..], self.seed, waiting.kind, waiting.number);
             records += 1;
         }
         records
@@ -155,7 +154,7 @@ fn beginning(shared: &Shared, header: &SegmentHeader) -> Vec<u8> {
         head.resize(SEGMENT_HEADER + FRAME_HEADER, 0);
         head.extend_from_slice(body);
         let frame = &mut head[SEGMENT_HEADER..];
-        frame::seal(frame, header.seed(), PREAMBLE, header.first, 0);
+        frame::seal(frame, header.seed(), PREAMBLE, header.first);
     }
     head
 }

@@ -14,10 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("query", &[]),
     ("agent", &["fault", "proto", "journal", "process"]),
     ("sink", &["fault", "proto", "journal", "process", "query"]),
-    (
-        "tests",
-        &["fault", "proto", "journal", "process", "agent", "sink"],
-    ),
+    ("tests", &["fault", "proto"]),
     ("bench", &["proto", "journal", "process", "query", "sink"]),
 ];
 

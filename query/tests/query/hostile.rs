@@ -30,8 +30,15 @@ fn tight() -> Limits {
     }
 }
 
+/// Longer than any text of an error may be.
+fn endless() -> &'static str {
+    static NAME: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "endless".repeat(200));
+    &NAME
+}
+
 fn name() -> impl Strategy<Value = &'static str> {
     prop_oneof![
+        Just(endless()),
         Just("value"),
         Just("time"),
         Just("device"),

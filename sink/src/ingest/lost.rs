@@ -102,7 +102,6 @@ impl Ingest {
         };
         loop {
             tokio::select! {
-                biased;
                 () = token.cancelled() => return,
                 () = tokio::time::sleep(every) => {}
             }

@@ -35,17 +35,22 @@ impl Random {
         words[self.next(words.len())]
     }
 
-    /// Bytes that begin like a request.
+    /// Bytes that begin like a request, half of them with a head that is one.
     fn request(&mut self) -> Vec<u8> {
-        let method = self.one_of(&[
-            "GET", "POST", "HEAD", "PRI", "get", "DELETE", "OPTIONS", "", "\0",
-        ]);
+        let is_sound = self.next(2) == 0;
+        let method = match is_sound {
+            true => self.one_of(&["GET", "POST"]),
+            false => self.one_of(&[
+                "GET", "POST", "HEAD", "PRI", "get", "DELETE", "OPTIONS", "", "\0",
+            ]),
+        };
         let path = self.one_of(&[
             "/",
             "/v1/sql",
             "/v1/ledger",
             "/v1/ledger?agent=%ff%00&open=maybe",
             "/v1/ledger?audit=true",
+            "/v1/ledger/settle?stream=%ff&agent=",
             "*",
             "http://elsewhere/livez",
             "/%00",
@@ -54,9 +59,13 @@ impl Random {
             "\u{fffd}",
             "",
         ]);
-        let version = self.one_of(&["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/9", ""]);
+        let version = match is_sound {
+            true => "HTTP/1.1",
+            false => self.one_of(&["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/9", ""]),
+        };
         let mut request = format!("{method} {path} {version}\r\n").into_bytes();
-        for _ in 0..self.next(4) {
+        let headers = if is_sound { 0 } else { self.next(4) };
+        for _ in 0..headers {
             let header = self.one_of(&[
                 "host: sink",
                 "content-length: 10",
@@ -87,7 +96,7 @@ impl Random {
             "[[[[",
         ]);
         request.extend(body.as_bytes());
-        if self.next(4) == 0 {
+        if !is_sound && self.next(4) == 0 {
             let at = self.next(request.len());
             let more = self.bytes(40);
             request.splice(at..at, more);
