@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
 
-.PHONY: help demo run build test crash-matrix soak storm mutants check fmt lint proto-lint deps bench fuzz clean
+.PHONY: help demo run build test crash-matrix soak storm sim mutants check fmt lint proto-lint deps bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,13 @@ storm: ## a thousand agents come back at once after the sink's restart
 
 mutants: ## breaks the code on purpose, one way at a time: which test sees it; ONLY=no_sync for one
 	cargo run -q -p weir-tests --bin weir-mutants -- $(if $(ONLY),--only $(ONLY)) --seeds $(or $(SEEDS),128)
+
+sim: ## simulated worlds in which everything fails: SEED=7 for one with its trace, SEEDS=10000 FROM=1 for many
+ifneq ($(SEED),)
+	WEIR_SIM_SEED=$(SEED) cargo test -p weir-tests --test simulation -- --nocapture every_
+else
+	WEIR_SIM_SEEDS=$(or $(SEEDS),1000) WEIR_SIM_FROM=$(or $(FROM),1) cargo test -p weir-tests --test simulation -- --nocapture every_
+endif
 
 check: fmt lint proto-lint test ## what CI runs: formatting, lints, every test (licences and structure among them)
 

@@ -218,10 +218,13 @@ impl Agent {
         self.link.clone()
     }
 
-    /// Bytes and readings between sampling and batching.
-    pub fn queued(&self) -> (usize, u64) {
-        let held = self.queue.totals().held;
-        (held.bytes, held.readings)
+    /// Shows the bytes and readings between sampling and batching.
+    pub fn gauge(&self) -> Arc<dyn Fn() -> (usize, u64) + Send + Sync> {
+        let queue = self.queue.clone();
+        Arc::new(move || {
+            let held = queue.totals().held;
+            (held.bytes, held.readings)
+        })
     }
 
     /// Waits until it is told to stop or cannot go on, stops it, and says how the process should exit.

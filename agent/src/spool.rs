@@ -28,8 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
+use weir_journal::watch;
 use weir_journal::{AppendError, Disk, Storage};
 use weir_process::clock::Clock;
 use weir_proto::batch::Encoded;
@@ -121,8 +121,9 @@ pub enum Appended {
 pub enum Writers {
     /// A thread each: a sync of the disk holds up nobody else.
     Threads,
-    /// A task each, on the runtime that opens the spool: for a simulation, whose disk does not wait.
-    Tasks,
+    /// A task each, on the runtime that opens the spool, for a simulation: its disk takes so long between the write of a
+    /// group and its sync.
+    Tasks(Duration),
 }
 
 /// What a spool stands on.

@@ -9,7 +9,7 @@ pub const MAX_BODY_BYTES: usize = 16 << 20;
 /// Largest number of a record: what claims a larger one is damaged, so that there is always a next one.
 pub(crate) const MAX_NUMBER: u64 = 1 << 62;
 /// Newest format version this code reads and the one it writes.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Bytes before a body.
 pub(crate) const FRAME_HEADER: usize = 24;
 /// Bytes before the first frame.
@@ -21,6 +21,8 @@ pub(crate) const SYNC_WORD: [u8; 4] = [0xF7, b'W', b'E', b'R'];
 
 const SEGMENT_MAGIC: [u8; 8] = *b"WEIRSEG\0";
 const MAX_KIND: u8 = 15;
+/// Most that a frame can say of its group, for groups that no queue has room for.
+const MAX_BEHIND: u32 = 0x00FF_FFFF;
 
 /// What a segment says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(crate) enum HeaderFault {
 pub(crate) struct Head {
     pub(crate) kind: u8,
     pub(crate) number: u64,
+    /// Records before it in its group: what stands before those was synced first.
+    pub(crate) behind: u32,
     pub(crate) length: usize,
 }
 
@@ -73,7 +77,7 @@ impl SegmentHeader {
             return Err(HeaderFault::Damaged);
         }
         match u32_at(bytes, 8) {
-            VERSION => Ok(SegmentHeader {
+            1..=VERSION => Ok(SegmentHeader {
                 journal: bytes[12..28].try_into().expect("sixteen bytes"),
                 segment: u64_at(bytes, 28),
                 first: u64_at(bytes, 36),
@@ -84,11 +88,12 @@ impl SegmentHeader {
     }
 }
 
-/// Fills in the header of a frame whose body already stands behind it.
-pub(crate) fn seal(frame: &mut [u8], seed: Seed, kind: u8, number: u64) {
+/// Fills in the header of a frame whose body already stands behind it; `behind` records of its group stand before it.
+pub(crate) fn seal(frame: &mut [u8], seed: Seed, kind: u8, number: u64, behind: usize) {
     let length = u32::try_from(frame.len() - FRAME_HEADER).expect("bodies are at most 16 MiB");
     frame[..4].copy_from_slice(&SYNC_WORD);
-    frame[4..8].copy_from_slice(&[kind, 0, 0, 0]);
+    let behind = u32::try_from(behind).map_or(MAX_BEHIND, |behind| behind.min(MAX_BEHIND));
+    frame[4..8].copy_from_slice(&(behind << 8 | u32::from(kind)).to_le_bytes());
     frame[8..16].copy_from_slice(&number.to_le_bytes());
     frame[16..20].copy_from_slice(&length.to_le_bytes());
     let crc = seed.checksum(&frame[..20], &frame[FRAME_HEADER..]);
@@ -97,7 +102,7 @@ pub(crate) fn seal(frame: &mut [u8], seed: Seed, kind: u8, number: u64) {
 
 /// A frame's fixed part, if these bytes can be one.
 pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
-    if bytes.len() < FRAME_HEADER || bytes[..4] != SYNC_WORD || bytes[5..8] != [0, 0, 0] {
+    if bytes.len() < FRAME_HEADER || bytes[..4] != SYNC_WORD {
         return None;
     }
     let length = u32_at(bytes, 16) as usize;
@@ -108,6 +113,7 @@ pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
     Some(Head {
         kind: bytes[4],
         number,
+        behind: u32_at(bytes, 4) >> 8,
         length,
     })
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::watch;
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::committer::Committer;
 use crate::error::{AppendError, OpenError};

@@ -9,7 +9,7 @@
 //! * after a failed write or sync nothing more is accepted: the journal is poisoned and says why;
 //! * a full disk loses nothing: what waits stays queued and is written when there is room.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! One directory is one journal. All integers are little-endian; checksums are CRC-32C.
 //!
@@ -26,7 +26,7 @@
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | `WEIRJID` and a zero byte |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 1 or 2 |
 //! | 12 | 16 | journal id, random |
 //! | 28 | 4 | checksum of bytes 0 to 28 |
 //!
@@ -35,7 +35,7 @@
 //! | offset | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | `WEIRSEG` and a zero byte |
-//! | 8 | 4 | format version, 1; a reader refuses a newer one by name, so later versions keep bytes 0 to 12 and 60 to 64 |
+//! | 8 | 4 | format version, 2; a reader refuses a newer one by name, so later versions keep bytes 0 to 12 and 60 to 64 |
 //! | 12 | 16 | journal id |
 //! | 28 | 8 | segment id, random |
 //! | 36 | 8 | number of the first record |
@@ -48,13 +48,16 @@
 //! |---|---|---|
 //! | 0 | 4 | sync word, `F7 57 45 52` |
 //! | 4 | 1 | kind: 0 preamble, 1 to 15 the caller's, others reserved |
-//! | 5 | 3 | flags, zero |
+//! | 5 | 3 | records before this one in its group; in version 1 zero |
 //! | 8 | 8 | record number, from 1 to 2^62; in a preamble the number of the record that follows it |
 //! | 16 | 4 | length of the body, at most 16 MiB |
 //! | 20 | 4 | checksum of the segment id, bytes 0 to 20 and the body |
 //! | 24 | length | body |
 //!
 //! A preamble has no number of its own; it stands at the head of a segment and says what readers of that segment need.
+//! A group is written in one go after the sync of the one before it, so a frame proves that what stands before its group was
+//! durable, whether or not its own group ever was. Version 1 is read like a journal of groups of one.
+//!
 //! Numbers rise by one from frame to frame; where they jump, the records between are a hole. The segment id under the
 //! checksum keeps bytes of another file, or a frame inside a body, from being taken for a frame.
 
@@ -77,6 +80,7 @@ mod segment;
 mod shared;
 pub mod storage;
 mod sync;
+pub mod watch;
 
 pub use committer::Committer;
 pub use error::{AppendError, OpenError, ReadError};

@@ -102,7 +102,8 @@ impl Live {
             }
             let begin = group.len();
             group.extend_from_slice(&waiting.frame);
-            frame::seal(&mut group[begin..], self.seed, waiting.kind, waiting.number);
+            let (kind, number) = (waiting.kind, waiting.number);
+            frame::seal(&mut group[begin..], self.seed, kind, number, records);
             records += 1;
         }
         records
@@ -154,7 +155,7 @@ fn beginning(shared: &Shared, header: &SegmentHeader) -> Vec<u8> {
         head.resize(SEGMENT_HEADER + FRAME_HEADER, 0);
         head.extend_from_slice(body);
         let frame = &mut head[SEGMENT_HEADER..];
-        frame::seal(frame, header.seed(), PREAMBLE, header.first);
+        frame::seal(frame, header.seed(), PREAMBLE, header.first, 0);
     }
     head
 }

@@ -1,7 +1,9 @@
 //! Opening: lock, read everything, work out what is there and what is missing, and make the tail durable.
 //!
 //! Segments before the last one were synced before their successor was started, so what they hold is durable. The last
-//! one may hold bytes that were never synced, or whose sync failed: its records are copied into a new file, which is
+//! one may hold bytes that were never synced, or whose sync failed. A disk writes the sectors of its last group in any
+//! order, so records of it may be missing in front of others: nobody was told of any of them, and from the first that is
+//! missing on they are cut like a torn end. What is missing before the last group is damage. The remaining records are copied into a new file, which is
 //! synced and takes the old one's name in one step, before any of it counts (`tail`). A segment whose header is
 //! damaged is read by what its frames say of each other (`salvage`); one of which no record can be told, or that names
 //! another journal, is left where it is and reported as a hole.
@@ -42,6 +44,10 @@ pub(crate) fn open(
     let surveys = surveys.into_iter().map(|survey| survey.owned_by(id));
     let mut surveys: Vec<Survey> = surveys.collect();
     let void = remove_void(storage.as_ref(), dir, &options, &mut surveys)?;
+    if let (None, Some(last)) = (&void, surveys.last_mut()) {
+        last.cut_unsynced()
+            .map_err(|source| failed("read", &segment::path(dir, last.first), source))?;
+    }
     let mut inventory = Inventory::piece_together(surveys);
     if let Some(void) = void {
         inventory.recovery.cut_bytes += void.tail.end - void.tail.start;

@@ -29,6 +29,8 @@ static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 pub(crate) struct Frame {
     pub(crate) kind: u8,
     pub(crate) number: u64,
+    /// Records before it in its group.
+    pub(crate) behind: u32,
     pub(crate) body: Bytes,
     /// Offset of its first byte.
     pub(crate) at: u64,
@@ -223,6 +225,7 @@ impl Scanner {
         Ok(Some(Frame {
             kind: head.kind,
             number: head.number,
+            behind: head.behind,
             body: window.slice(FRAME_HEADER..length),
             at,
         }))

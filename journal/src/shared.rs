@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::watch;
 use bytes::Bytes;
-use tokio::sync::watch;
 use weir_fault::{Point, point};
 
 use crate::handover::Handover;

@@ -262,6 +262,34 @@ fn a_newer_format_is_refused_by_name() {
     assert!(refused.contains("00000000000000000001.seg"), "{refused}");
 }
 
+/// Red when only the version that is written is read.
+#[test]
+fn format_1_is_read_as_groups_of_one() {
+    let memory = build(false);
+    let identity = dir().join("identity");
+    for path in layout().segments.keys().map(|first| segment(*first)) {
+        set_version_1(&memory, &path, 60);
+    }
+    set_version_1(&memory, &identity, 28);
+    check(&memory, &[], RECORDS + 1, "format 1");
+    let memory = build(false);
+    let last = layout().places[&(RECORDS - 1)].start + FRAME_HEADER - 1;
+    let path = segment(layout().places[&(RECORDS - 1)].segment);
+    let mut bytes = memory.read(&path).unwrap();
+    bytes[last] ^= 1;
+    memory.write(&path, bytes);
+    set_version_1(&memory, &path, 60);
+    check(&memory, &[RECORDS - 1], RECORDS + 1, "format 1, damaged");
+}
+
+fn set_version_1(memory: &Memory, path: &std::path::Path, crc_at: usize) {
+    let mut bytes = memory.read(path).unwrap();
+    bytes[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..crc_at]);
+    bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+    memory.write(path, bytes);
+}
+
 #[test]
 fn what_is_cut_is_kept_aside_within_bounds() {
     let memory = build(true);
@@ -300,8 +328,8 @@ fn a_frame_inside_a_body_is_not_taken_for_one() {
     let (journal, mut committer) = open(&memory, small()).unwrap();
     for body in [b"one", frame, b"three"] {
         journal.try_append(1, &[body]).unwrap();
+        settle(&mut committer);
     }
-    settle(&mut committer);
     drop((journal, committer));
     let mut bytes = memory.read(&segment(1)).unwrap();
     bytes[SEGMENT_HEADER + FRAME_HEADER + 3] ^= 1;

@@ -33,8 +33,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use weir_journal::watch;
 use weir_journal::{Journal, Progress};
 use weir_process::clock::Clock;
 use weir_proto::{limits, v1};

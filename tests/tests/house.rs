@@ -14,7 +14,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("query", &[]),
     ("agent", &["fault", "proto", "journal", "process"]),
     ("sink", &["fault", "proto", "journal", "process", "query"]),
-    ("tests", &["fault", "proto"]),
+    (
+        "tests",
+        &["fault", "proto", "journal", "process", "agent", "sink"],
+    ),
     ("bench", &["proto", "journal", "process", "query", "sink"]),
 ];
 

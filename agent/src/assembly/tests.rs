@@ -23,7 +23,7 @@ fn parts(memory: &Memory, reads: &Arc<AtomicU64>) -> Parts {
         ground: Ground {
             storage: Arc::new(memory.clone()),
             clock: Arc::new(ManualClock::new(1_800_000_000_000_000_000)),
-            writers: Writers::Tasks,
+            writers: Writers::Tasks(Duration::ZERO),
         },
         dial: Some(Arc::new(|_| {
             Box::pin(async { Err(io::Error::other("there is no network")) })

@@ -207,7 +207,7 @@ fn parts(settings: &[(&str, &str)], reads: &Arc<AtomicU64>) -> Parts {
         ground: Ground {
             storage: Arc::new(weir_journal::Memory::new()),
             clock: Arc::new(ManualClock::new(1_800_000_000_000_000_000)),
-            writers: Writers::Tasks,
+            writers: Writers::Tasks(Duration::ZERO),
         },
         dial: Some(Arc::new(|_| {
             Box::pin(async { Err(std::io::Error::other("there is no network")) })

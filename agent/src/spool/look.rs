@@ -123,6 +123,14 @@ impl Stream {
 }
 
 impl Spool {
+    /// Reads the durable records of a stream that is held, from the first one that is left, and follows it as it grows: for
+    /// those who watch a spool from beside it.
+    pub fn reader(&self, stream: &[u8; 16]) -> Option<Reader> {
+        let inner = self.lock();
+        let held = inner.streams.iter().find(|held| held.id == *stream)?;
+        (!held.is_given_up()).then(|| held.reader(1))
+    }
+
     /// Observed time of the last reading that an earlier run left here and that can still be read.
     pub(crate) fn last_observed_ns(&self) -> Option<i64> {
         let earlier: Vec<Arc<Stream>> = {

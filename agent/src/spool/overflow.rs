@@ -9,9 +9,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_journal::AppendError;
+use weir_journal::watch;
 use weir_proto::v1;
 
 use super::recover::{hex, remove_segments, segment_bytes};

@@ -116,7 +116,7 @@ impl Spool {
                     .spawn()
                     .map_err(fault("start the writer of", &stream.dir))?,
             ),
-            Writers::Tasks => drop(tokio::spawn(writer.drive())),
+            Writers::Tasks(latency) => drop(tokio::spawn(writer.drive_slowly(latency))),
         }
         let stream = Arc::new(stream);
         inner.streams.push_back(Arc::clone(&stream));

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use weir_fault::{Point, point};
+use weir_journal::watch;
 use weir_journal::{AppendError, Item};
 use weir_proto::{record, v1};
 
@@ -30,7 +30,7 @@ impl Spool {
     }
 
     /// Ids of all streams held, for Hello.
-    pub(crate) fn held_streams(&self) -> Vec<[u8; 16]> {
+    pub fn held_streams(&self) -> Vec<[u8; 16]> {
         self.lock().streams.iter().map(|stream| stream.id).collect()
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message;
-use tokio::sync::watch;
+use weir_journal::watch;
 use weir_journal::{AppendError, Committer, Journal, Progress, Reader};
 use weir_proto::{record, v1};
 

@@ -34,6 +34,10 @@ pub(super) struct Survey {
     /// Offsets of what follows the last frame, without the zeros at its end.
     pub(super) tail: Range<u64>,
     holes: Vec<Hole>,
+    /// For each hole, the offset behind the last whole frame before it.
+    edges: Vec<u64>,
+    /// What is numbered below this was synced before the last group that left a frame.
+    synced: u64,
     /// What the disk refuses to read is damage like any other.
     pub(super) lenient: bool,
 }
@@ -77,6 +81,8 @@ impl Survey {
             bad: Vec::new(),
             tail: 0..0,
             holes: Vec::new(),
+            edges: Vec::new(),
+            synced: first,
             lenient,
         };
         survey.seed = match header {
@@ -144,6 +150,26 @@ impl Survey {
             .map_or(SEGMENT_HEADER as u64, |run| run.end)
     }
 
+    /// Cuts the last group, which may never have been synced, where records of it are missing: in front of what is left of
+    /// it, as at its end. Only the last segment has such a group.
+    pub(super) fn cut_unsynced(&mut self) -> io::Result<()> {
+        let torn = self.holes.iter().position(|hole| hole.from >= self.synced);
+        let (Some(seed), Some(torn)) = (self.seed, torn) else {
+            return Ok(());
+        };
+        let edge = self.edges[torn];
+        self.next = self.holes[torn].from;
+        self.holes.truncate(torn);
+        self.edges.truncate(torn);
+        self.runs.retain(|run| run.start < edge);
+        if let Some(last) = self.runs.last_mut() {
+            last.end = last.end.min(edge);
+        }
+        self.bad.retain(|bad| bad.end <= edge);
+        self.tail = edge..self.scanner(seed, edge).end_of_content()?;
+        Ok(())
+    }
+
     /// As a segment that is followed by the one that starts with `next`; room it did not use is given back.
     pub(super) fn into_sealed(self, next: u64) -> Segment {
         let mut bytes = self.length;
@@ -176,7 +202,12 @@ impl Survey {
                     self.bad.push(at..scanner.at());
                 }
                 Found::Frame(frame) => {
-                    add_hole(&mut self.holes, self.next, frame.number);
+                    if frame.number > self.next {
+                        add_hole(&mut self.holes, self.next, frame.number);
+                        self.edges.push(self.end());
+                    }
+                    let group = frame.number.saturating_sub(frame.behind.into());
+                    self.synced = self.synced.max(group);
                     self.next = frame.number + 1;
                     self.add_run(at..scanner.at());
                 }

@@ -102,6 +102,8 @@ fn copy_frames(survey: &Survey, header: &SegmentHeader, draft: &Draft) -> io::Re
                 header.seed(),
                 frame.kind,
                 frame.number,
+                // All of it is synced before it counts.
+                0,
             );
             if buffer.len() >= COPY_BYTES {
                 draft.file.write_at(&buffer, at)?;

@@ -102,6 +102,7 @@ impl Ingest {
         };
         loop {
             tokio::select! {
+                biased;
                 () = token.cancelled() => return,
                 () = tokio::time::sleep(every) => {}
             }

@@ -1,0 +1,122 @@
+//! One seeded world of agents, wire, ingest, journal and fold, in which everything that can fail does.
+//!
+//! A seed decides how the world is laid out, what goes wrong and when, and every chance in between (`simulation/plan.rs`);
+//! `simulation/check.rs` says what must hold all the while and when all is quiet again. A seed that fails is printed with
+//! its plan and the command that lives through it again:
+//!
+//! | variable | effect |
+//! |---|---|
+//! | `WEIR_SIM_SEED` | this seed alone, with its trace |
+//! | `WEIR_SIM_SEEDS` | so many seeds instead of the fixed ones |
+//! | `WEIR_SIM_FROM` | the first of them |
+//! | `WEIR_SIM_LOG` | the programs' own log lines, as `RUST_LOG` filters them |
+
+#![allow(
+    clippy::print_stderr,
+    reason = "a failing seed says how to live through it again"
+)]
+
+#[path = "simulation/agent.rs"]
+mod agent;
+#[path = "simulation/check.rs"]
+mod check;
+#[path = "simulation/clock.rs"]
+mod clock;
+#[path = "simulation/committed.rs"]
+mod committed;
+#[path = "simulation/network.rs"]
+mod network;
+#[path = "simulation/plan.rs"]
+mod plan;
+#[path = "simulation/record.rs"]
+mod record;
+#[path = "simulation/sink.rs"]
+mod sink;
+#[path = "simulation/trace.rs"]
+mod trace;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use world::World;
+
+/// Seeds of every run of the tests.
+const SEEDS: u64 = 64;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+    )
+}
+
+fn log() {
+    if let Ok(filter) = std::env::var("WEIR_SIM_LOG") {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .without_time()
+            .try_init();
+    }
+}
+
+/// Lives through a seed; false where something was wrong, which is told.
+fn holds(seed: u64) -> bool {
+    let lived = catch_unwind(AssertUnwindSafe(|| world::run(seed)));
+    let (world, outcome) = match lived {
+        Ok((world, outcome)) => (Some(world), outcome),
+        Err(_) => (None, Err("a panic, see above".to_owned())),
+    };
+    let alone = number("WEIR_SIM_SEED").is_some();
+    if let (Some(world), true) = (&world, alone) {
+        world
+            .trace
+            .lines()
+            .iter()
+            .for_each(|line| eprintln!("{line}"));
+    }
+    let Err(reason) = outcome else { return true };
+    eprintln!(
+        "{}",
+        world.map_or_else(
+            || plan::Plan::draw(seed).to_string(),
+            |world| world.plan.to_string()
+        )
+    );
+    eprintln!("seed {seed}: {reason}");
+    eprintln!(
+        "again: WEIR_SIM_SEED={seed} cargo test -p weir-tests --test simulation -- --nocapture"
+    );
+    false
+}
+
+/// Every reading a spool committed is stored once or counted, whatever happens.
+#[test]
+fn every_reading_is_accounted_for_in_every_world() {
+    log();
+    let seeds = match number("WEIR_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => {
+            let from = number("WEIR_SIM_FROM").unwrap_or(1);
+            from..from + number("WEIR_SIM_SEEDS").unwrap_or(SEEDS)
+        }
+    };
+    let failed: Vec<u64> = seeds.filter(|seed| !holds(*seed)).collect();
+    assert!(failed.is_empty(), "seeds {failed:?} failed");
+}
+
+/// The same seed is the same world. Red when anything in it is drawn elsewhere, or waits for real time.
+#[test]
+fn a_seed_replays() {
+    log();
+    let hash = |(world, _): (World, _)| world.trace.hash();
+    for seed in [3, 5] {
+        assert_eq!(
+            hash(world::run(seed)),
+            hash(world::run(seed)),
+            "seed {seed}"
+        );
+    }
+}

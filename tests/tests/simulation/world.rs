@@ -1,0 +1,483 @@
+//! The world of one seed: it is built, goes wrong as planned, heals, becomes quiet, and is held against its record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use turmoil::Sim;
+use weir_journal::storage::Faults;
+use weir_process::exit::Exit;
+use weir_process::{random, work};
+
+use crate::agent::{Machine, flip};
+use crate::check;
+use crate::clock::Passing;
+use crate::committed::Committed;
+use crate::network::SINK;
+use crate::plan::{Fault, HEALED, Plan};
+use crate::sink::SinkMachine;
+use crate::trace::Trace;
+
+/// One step of the world.
+const TICK: Duration = Duration::from_millis(5);
+/// Everything that runs is looked at this often.
+const LOOK_EVERY: u64 = 50;
+/// A supervisor starts a program again after this.
+const RESTART: Duration = Duration::from_millis(500);
+/// How long after the last fault every agent has caught up.
+const CATCH_UP: Duration = Duration::from_secs(30);
+/// How long the last readings take into the files.
+const SETTLE: Duration = Duration::from_secs(40);
+
+/// How a life of an agent ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Death {
+    pub(crate) agent: usize,
+    pub(crate) life: usize,
+    pub(crate) at_ns: u64,
+    /// Its disk was full or failed at some time in this life, or its spool was: more may have waited in memory.
+    pub(crate) pressed: bool,
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) agents: Vec<Arc<Machine>>,
+    pub(crate) committed: Vec<Committed>,
+    pub(crate) sink: Arc<SinkMachine>,
+    pub(crate) deaths: Vec<Death>,
+    pub(crate) trace: Trace,
+    passing: Passing,
+    sim: Sim<'static>,
+    /// What is to happen: when, and then in the order in which it was planned.
+    schedule: BTreeMap<(Duration, usize), (Turn, usize)>,
+    planned: usize,
+    /// Agents whose disk or spool was under pressure in this life.
+    pressed: Vec<bool>,
+    /// What the agents, and behind them the sink, run on.
+    machines: Vec<Power>,
+    steps: u64,
+}
+
+/// Whether a machine runs its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    /// It does.
+    On,
+    /// The program has ended; a supervisor starts it at this time.
+    Restarts(Duration),
+    /// It does not before it is started.
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Begins,
+    Ends,
+}
+
+/// Lives through a seed. The error says what was wrong; the world says the rest.
+pub(crate) fn run(seed: u64) -> (World, Result<(), String>) {
+    let plan = Plan::draw(seed);
+    let _seeded = random::seed(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let _in_place = work::in_place();
+    let mut world = World::new(plan);
+    let outcome = world.live();
+    (world, outcome)
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let passing = Passing::default();
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(plan.seed)
+            .tick_duration(TICK)
+            .min_message_latency(Duration::from_millis(2))
+            .max_message_latency(Duration::from_millis(30))
+            .simulation_duration(Duration::from_secs(3_600))
+            .tcp_capacity(4_096)
+            .enable_random_order()
+            .build();
+        let sink = SinkMachine::new(&plan.sink, &passing);
+        let host = Arc::clone(&sink);
+        sim.host(SINK, move || Arc::clone(&host).run());
+        let mut agents = Vec::new();
+        for (place, layout) in plan.agents.iter().enumerate() {
+            let machine = Machine::new(place, layout, &passing);
+            let host = Arc::clone(&machine);
+            sim.host(machine.name.clone(), move || Arc::clone(&host).run());
+            agents.push(machine);
+        }
+        let mut world = World {
+            committed: agents.iter().map(|_| Committed::default()).collect(),
+            pressed: vec![false; agents.len()],
+            machines: vec![Power::On; agents.len() + 1],
+            agents,
+            sink,
+            deaths: Vec::new(),
+            trace: Trace::default(),
+            passing,
+            sim,
+            schedule: BTreeMap::new(),
+            planned: 0,
+            steps: 0,
+            plan,
+        };
+        for place in 0..world.plan.events.len() {
+            world.schedule(world.plan.events[place].at, Turn::Begins, place);
+        }
+        world
+    }
+
+    fn schedule(&mut self, at: Duration, turn: Turn, event: usize) {
+        self.planned += 1;
+        self.schedule.insert((at, self.planned), (turn, event));
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        while self.sim.elapsed() < HEALED || !self.schedule.is_empty() {
+            if self.sim.elapsed() > HEALED + SETTLE {
+                return Err("a program did not stop".to_owned());
+            }
+            self.step()?;
+        }
+        self.heal();
+        self.wait("an agent did not catch up", CATCH_UP, World::has_caught_up)?;
+        for agent in &self.agents {
+            agent.recording.lock().silent = true;
+        }
+        self.tell("the sensors are silent");
+        self.wait("an agent did not deliver all", SETTLE, World::has_delivered)?;
+        self.stop_agents()?;
+        self.wait("the sink did not take all in", SETTLE, |world| {
+            world.sink.has_taken_all_in()
+        })?;
+        let lines = self.sink.ledger()?;
+        self.sink.stop();
+        self.wait("the sink did not stop", SETTLE, |world| !world.sink.lives())?;
+        check::at_rest(self, &lines)
+    }
+
+    /// One step: what is due happens, everybody moves, everything is looked at.
+    fn step(&mut self) -> Result<(), String> {
+        self.passing.set(self.sim.elapsed());
+        while let Some(next) = self.schedule.first_entry() {
+            if next.key().0 > self.sim.elapsed() {
+                break;
+            }
+            let (turn, event) = next.remove();
+            match turn {
+                Turn::Begins => self.begin(event)?,
+                Turn::Ends => self.end(event),
+            }
+        }
+        self.sim.step().map_err(|error| error.to_string())?;
+        self.steps += 1;
+        for place in 0..self.agents.len() {
+            self.look(place)?;
+        }
+        for machine in 0..self.machines.len() {
+            self.supervise(machine);
+        }
+        if self.steps.is_multiple_of(LOOK_EVERY) {
+            check::running(self)?;
+        }
+        Ok(())
+    }
+
+    /// What the agent's spool has committed since the last step.
+    fn look(&mut self, place: usize) -> Result<(), String> {
+        let machine = &self.agents[place];
+        let Some(running) = machine.running() else {
+            self.committed[place].close();
+            return Ok(());
+        };
+        let life = machine.recording.lock().life;
+        let committed = &mut self.committed[place];
+        let looked = committed.look(&running.spool, life, machine.layout.metrics);
+        looked.map_err(|error| format!("spool of {}: {error}", machine.name))
+    }
+
+    fn wait(
+        &mut self,
+        otherwise: &str,
+        within: Duration,
+        done: impl Fn(&World) -> bool,
+    ) -> Result<(), String> {
+        let until = self.sim.elapsed() + within;
+        while !done(self) {
+            if self.sim.elapsed() > until {
+                return Err(format!("{otherwise} within {within:?}"));
+            }
+            for _ in 0..20 {
+                self.step()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, event: usize) -> Result<(), String> {
+        let (fault, lasts) = (self.plan.events[event].fault, self.plan.events[event].lasts);
+        self.tell(&format!("begins: {fault:?}"));
+        let sim = &mut self.sim;
+        match fault {
+            Fault::Partition(agent) => sim.partition(self.agents[agent].name.as_str(), SINK),
+            Fault::Deaf(agent) => sim.partition_oneway(SINK, self.agents[agent].name.as_str()),
+            Fault::Mute(agent) => sim.partition_oneway(self.agents[agent].name.as_str(), SINK),
+            Fault::Hold(agent) => sim.hold(self.agents[agent].name.as_str(), SINK),
+            Fault::Delay(agent, millis) => {
+                let name = self.agents[agent].name.as_str();
+                sim.set_link_latency(name, SINK, Duration::from_millis(millis));
+            }
+            Fault::Reset(agent) => self.agents[agent].scissors.cut(),
+            Fault::CrashAgent(agent, torn) => self.crash_agent(agent, torn)?,
+            Fault::Flip(agent, chance) => {
+                self.crash_agent(agent, None)?;
+                flip(&self.agents[agent].disk, "/agent/spool", chance)
+                    .map_err(|error| error.to_string())?;
+            }
+            Fault::CrashSink(torn) => self.crash_sink(torn),
+            Fault::StopAgent(agent) => self.stop_agent(agent),
+            Fault::StopSink => self.sink.stop(),
+            Fault::FullAgent(agent) => {
+                self.pressed[agent] = true;
+                fill(&self.agents[agent].disk);
+            }
+            Fault::FullSink => fill(&self.sink.disk),
+            Fault::FailingSyncAgent(agent, left) => {
+                self.pressed[agent] = true;
+                self.agents[agent].disk.set_faults(failing(left));
+            }
+            Fault::FailingSyncSink(left) => self.sink.disk.set_faults(failing(left)),
+            Fault::Clock(agent, seconds) => self.agents[agent].clock.set_off(seconds),
+            Fault::Poison(agent) => self.agents[agent].poison(),
+            Fault::Store => self.sink.fail_store(true),
+            Fault::Catalog => self.sink.fail_catalog(true),
+        }
+        self.schedule(self.sim.elapsed() + lasts, Turn::Ends, event);
+        Ok(())
+    }
+
+    fn end(&mut self, event: usize) {
+        let fault = self.plan.events[event].fault;
+        let still_stopping = match fault {
+            Fault::StopAgent(agent) => {
+                let machine = &self.agents[agent];
+                machine.lives() && machine.asked.load(Ordering::SeqCst)
+            }
+            Fault::StopSink => self.sink.lives() && self.sink.is_asked(),
+            _ => false,
+        };
+        if still_stopping {
+            let later = self.sim.elapsed() + Duration::from_millis(200);
+            return self.schedule(later, Turn::Ends, event);
+        }
+        self.tell(&format!("ends: {fault:?}"));
+        match fault {
+            Fault::Partition(agent) | Fault::Deaf(agent) | Fault::Mute(agent) => {
+                self.sim.repair(self.agents[agent].name.as_str(), SINK);
+            }
+            Fault::Hold(agent) => self.sim.release(self.agents[agent].name.as_str(), SINK),
+            Fault::Delay(agent, _) => self.set_latency(agent),
+            Fault::CrashAgent(agent, _) | Fault::Flip(agent, _) | Fault::StopAgent(agent) => {
+                self.start(agent);
+            }
+            Fault::CrashSink(_) | Fault::StopSink => self.start(self.agents.len()),
+            Fault::FullAgent(agent) => self.agents[agent].disk.set_capacity(None),
+            Fault::FullSink => self.sink.disk.set_capacity(None),
+            Fault::FailingSyncAgent(agent, _) => {
+                self.agents[agent].disk.set_faults(Faults::default());
+            }
+            Fault::FailingSyncSink(_) => self.sink.disk.set_faults(Faults::default()),
+            Fault::Clock(agent, _) => self.agents[agent].clock.set_off(0),
+            Fault::Store => self.sink.fail_store(false),
+            Fault::Catalog => self.sink.fail_catalog(false),
+            Fault::Reset(_) | Fault::Poison(_) => {}
+        }
+    }
+
+    /// Nothing is wrong any more, whatever overlapped.
+    fn heal(&mut self) {
+        self.tell("all is well again");
+        for agent in 0..self.agents.len() {
+            let machine = Arc::clone(&self.agents[agent]);
+            self.sim.release(machine.name.as_str(), SINK);
+            self.sim.repair(machine.name.as_str(), SINK);
+            self.set_latency(agent);
+            machine.disk.set_capacity(None);
+            machine.disk.set_faults(Faults::default());
+            machine.clock.set_off(0);
+            self.start(agent);
+        }
+        self.sink.disk.set_capacity(None);
+        self.sink.disk.set_faults(Faults::default());
+        self.sink.fail_store(false);
+        self.sink.fail_catalog(false);
+        self.start(self.agents.len());
+    }
+
+    fn set_latency(&mut self, agent: usize) {
+        let name = self.agents[agent].name.as_str();
+        self.sim
+            .set_link_latency(name, SINK, Duration::from_millis(10));
+    }
+
+    /// A program that has ended leaves nothing behind, and is started again unless it was asked to stop.
+    fn supervise(&mut self, machine: usize) {
+        let (lives, asked) = match self.agents.get(machine) {
+            Some(agent) => (agent.lives(), agent.asked.load(Ordering::SeqCst)),
+            None => (self.sink.lives(), self.sink.is_asked()),
+        };
+        match self.machines[machine] {
+            Power::On if !lives => {
+                self.clear(machine);
+                self.machines[machine] = if asked {
+                    Power::Off
+                } else {
+                    Power::Restarts(self.sim.elapsed() + RESTART)
+                };
+            }
+            Power::Restarts(at) if at <= self.sim.elapsed() => self.start(machine),
+            _ => {}
+        }
+    }
+
+    /// Takes the program away, with all it had in memory.
+    fn clear(&mut self, machine: usize) {
+        let name = self.name(machine);
+        self.sim.crash(name.as_str());
+        match self.agents.get(machine) {
+            Some(agent) => {
+                agent.forget();
+                self.committed[machine].close();
+            }
+            None => self.sink.forget(),
+        }
+    }
+
+    /// Starts the program where it does not run.
+    fn start(&mut self, machine: usize) {
+        if let Some(agent) = self.agents.get(machine) {
+            agent.asked.store(false, Ordering::SeqCst);
+        } else {
+            self.sink.allow();
+        }
+        if self.machines[machine] != Power::On {
+            if machine < self.agents.len() {
+                self.pressed[machine] = false;
+            }
+            self.machines[machine] = Power::On;
+            let name = self.name(machine);
+            self.sim.bounce(name.as_str());
+        }
+    }
+
+    fn name(&self, machine: usize) -> String {
+        let agent = self.agents.get(machine);
+        agent.map_or_else(|| SINK.to_owned(), |agent| agent.name.clone())
+    }
+
+    fn crash_agent(&mut self, agent: usize, torn: Option<u64>) -> Result<(), String> {
+        self.look(agent)?;
+        let machine = Arc::clone(&self.agents[agent]);
+        if machine.lives() {
+            self.deaths.push(Death {
+                agent,
+                life: machine.recording.lock().life,
+                at_ns: self.passing.ns(),
+                pressed: self.pressed[agent],
+            });
+        }
+        lose_power(&machine.disk, torn);
+        self.clear(agent);
+        self.machines[agent] = Power::Off;
+        machine.clock.boot();
+        Ok(())
+    }
+
+    fn crash_sink(&mut self, torn: Option<u64>) {
+        lose_power(&self.sink.disk, torn);
+        self.sink.lose_power();
+        self.clear(self.agents.len());
+        self.machines[self.agents.len()] = Power::Off;
+        self.sink.clock.boot();
+    }
+
+    fn stop_agent(&mut self, agent: usize) {
+        let machine = &self.agents[agent];
+        machine.asked.store(true, Ordering::SeqCst);
+        if let Some(running) = machine.running() {
+            running.shutdown.stop();
+        }
+    }
+
+    fn stop_agents(&mut self) -> Result<(), String> {
+        for agent in 0..self.agents.len() {
+            self.stop_agent(agent);
+        }
+        self.wait("an agent did not stop", SETTLE, |world| {
+            world.agents.iter().all(|machine| !machine.lives())
+        })?;
+        self.tell("the agents have stopped");
+        for machine in &self.agents {
+            match machine.exits().last() {
+                Some((_, Exit::Ok)) => {}
+                other => return Err(format!("{} ended with {other:?}", machine.name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.agents.iter().all(|machine| {
+            let layout = &machine.layout;
+            let per_second =
+                (layout.sensors * layout.metrics) as u128 * 1_000 / layout.interval.as_millis();
+            let fresh = 5 * u64::try_from(per_second).unwrap_or(u64::MAX);
+            machine
+                .running()
+                .filter(|running| !running.shutdown.token().is_cancelled())
+                .is_some_and(|running| running.spool.ledger().totals.spooled <= fresh)
+        })
+    }
+
+    fn has_delivered(&self) -> bool {
+        self.agents.iter().all(|machine| {
+            machine.running().is_some_and(|running| {
+                let waiting = (running.queued)().1;
+                waiting == 0 && running.spool.ledger().totals.spooled == 0
+            })
+        })
+    }
+
+    pub(crate) fn tell(&mut self, event: &str) {
+        self.trace.tell(self.sim.elapsed(), event);
+    }
+
+    /// An agent's spool gave way, or held up what came: more than usual may wait in memory.
+    pub(crate) fn press(&mut self, agent: usize) {
+        self.pressed[agent] = true;
+    }
+}
+
+fn lose_power(disk: &weir_journal::Memory, torn: Option<u64>) {
+    match torn {
+        None => disk.crash(),
+        Some(seed) => disk.crash_torn(seed),
+    }
+}
+
+fn failing(left: u64) -> Faults {
+    Faults {
+        syncs_left: Some(left),
+        ..Faults::default()
+    }
+}
+
+/// No byte more fits.
+fn fill(disk: &weir_journal::Memory) {
+    let lengths = disk.paths().into_iter();
+    let used = lengths.map(|path| disk.read(&path).map_or(0, |bytes| bytes.len() as u64));
+    disk.set_capacity(Some(used.sum()));
+}
