@@ -38,7 +38,9 @@ mod trace;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
+use weir_fault::Mutant;
 use world::World;
 
 /// Seeds of every run of the tests.
@@ -117,6 +119,35 @@ fn a_seed_replays() {
             hash(world::run(seed)),
             hash(world::run(seed)),
             "seed {seed}"
+        );
+    }
+}
+
+/// The checks see what they are there for: worlds are red where the code is broken on purpose. `make mutants` tries every
+/// mutation. Red when a mutation has lost its place in the code.
+#[test]
+fn a_journal_without_syncs_and_a_hasty_agent_are_seen() {
+    let own = std::env::current_exe().expect("a program knows its own path");
+    for mutant in [Mutant::NoSync, Mutant::ReleaseBeforeAck] {
+        let worlds = Command::new(&own)
+            .args([
+                "--exact",
+                "every_reading_is_accounted_for_in_every_world",
+                "--nocapture",
+            ])
+            .env_remove("WEIR_SIM_SEED")
+            .env("WEIR_SIM_FROM", "1")
+            .env("WEIR_SIM_SEEDS", "3")
+            .env("WEIR_FAULT_MUTANT", mutant.name())
+            .output()
+            .expect("the program that runs can be run");
+        let said = String::from_utf8_lossy(&worlds.stderr);
+        let seen = said
+            .lines()
+            .any(|line| line.starts_with("again: WEIR_SIM_SEED="));
+        assert!(
+            !worlds.status.success() && seen,
+            "{mutant:?} survives: {said}"
         );
     }
 }
