@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use tonic::Code;
+use weir_tests::counting::committed;
 use weir_tests::sender::{Call, Stream};
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink};
 
-use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for, wait_own};
+use crate::stored::{LIMIT, assert_counted, counting, readings, wait_for};
 
 /// T9: the sink is killed ten times while a sender of our own does not look at its acks, so that
 /// kills fall between storing and acknowledging. The sender resumes where Welcome says.
@@ -112,6 +113,15 @@ async fn repeats_are_acked_and_gaps_are_refused() {
     assert_counted(&readings(&sink, "repeats").await, 1);
 }
 
+/// Waits until this life of the agent, and not an earlier one, has committed readings.
+async fn life(agent: &Agent) {
+    until("readings of this life", LIMIT, || async {
+        let status = agent.try_status().await?;
+        (committed(&status) >= 20).then_some(())
+    })
+    .await;
+}
+
 /// SIGKILL of agent and sink in turn, ten times each, under load: the ledger closes and nothing
 /// is stored twice. What the agent's memory held at a kill was never in its spool.
 #[tokio::test]
@@ -131,15 +141,12 @@ async fn ledger_closes_after_ten_kills_of_each_side() {
         let before = sink.closed_ledger("kills").await.stored;
         wait_for(&sink, "kills", before + 20).await;
         sink.kill();
-        wait_own(&agent, "spooled", 20).await;
+        life(&agent).await;
         agent.kill();
         sink.restart().await;
         agent.restart().await;
     }
-    until("readings of the last life", LIMIT, || async {
-        (own(&agent, "produced").await >= 20).then_some(())
-    })
-    .await;
+    life(&agent).await;
     let metrics = agent.metrics().await;
     let missed = metrics.iter().find(|(name, _)| {
         name.starts_with("weir_agent_sensor_missed_ticks_total") && name.contains("\"crash\"")
