@@ -9,14 +9,17 @@
 //! |---|---|---|
 //! | `WEIR_FAULT_KILL` | `<point>` or `<point>@<n>` | the process dies by SIGKILL when it passes that point for the n-th time |
 //! | `WEIR_FAULT_MUTANT` | `<mutant>` | that mutation is active |
+//! | `WEIR_FAULT_TRAP` | `<trap>:<subject>` | the code panics there whenever it handles that subject |
 //!
 //! An unknown name ends the program at its first use, so that a test cannot pass by a typing error.
 
 mod mutant;
 mod point;
+mod trap;
 
 pub use mutant::{Mutant, mutant};
 pub use point::{Point, point};
+pub use trap::{Trap, trap};
 
 /// Declares an enum whose variants have names in the environment.
 macro_rules! named {

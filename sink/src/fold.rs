@@ -17,11 +17,12 @@
 //!   their names, and ledger. Nothing is read but records and committed state.
 //! - A record at or below its stream's watermark is never stored again.
 //! - A record that cannot be taken in is set aside in the same transaction and counted; the
-//!   next one is folded.
+//!   next one is folded. So is one on which the program panics, here or when it is written.
 //! - While store or catalog fail, memory is bounded: at `max_buffer_bytes` the fold stops taking
 //!   records and the journal fills. It goes on by itself once they are back.
 
 mod buffers;
+mod caution;
 mod clocks;
 mod flush;
 mod intake;

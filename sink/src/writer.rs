@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ulid::Ulid;
+use weir_fault::{Trap, trap};
 use weir_process::random;
 
 use crate::catalog::DataFile;
@@ -133,6 +134,13 @@ pub(crate) fn write_file(
     name: &str,
 ) -> Result<(DataFile, Bytes), WriteError> {
     parts.sort_by(|a, b| a.series.key.cmp(&b.series.key));
+    for part in &parts {
+        let device = &part.series.key.device;
+        trap(Trap::WriterSeries, device);
+        if parts.iter().any(|other| other.series.key.device != *device) {
+            trap(Trap::WriterTogether, device);
+        }
+    }
     let tenant = Arc::clone(&parts.first().expect("a file has rows").series.key.tenant);
     let facts = facts(&parts);
     let bytes = encode::encode(&parts, &tenant, provenance, encode::GROUP_ROWS)?;

@@ -50,6 +50,12 @@ impl Faults {
         Self(vec![("WEIR_FAULT_MUTANT", mutant.name().to_owned())])
     }
 
+    /// The program panics there whenever it handles this subject.
+    pub fn trap(trap: weir_fault::Trap, subject: &str) -> Self {
+        let order = format!("{}:{subject}", trap.name());
+        Self(vec![("WEIR_FAULT_TRAP", order)])
+    }
+
     /// Both of two.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {

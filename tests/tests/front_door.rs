@@ -25,6 +25,8 @@ mod memory;
 mod newest;
 #[path = "front_door/outage.rs"]
 mod outage;
+#[path = "front_door/poison.rs"]
+mod poison;
 #[path = "front_door/probes.rs"]
 mod probes;
 #[path = "front_door/queries.rs"]

@@ -25,7 +25,7 @@ use super::view::FrozenRows;
 use super::{FoldError, Shared};
 use crate::catalog::{Catalog, CatalogError, Commit, DataFile, Position, SeriesKey};
 use crate::store::Store;
-use crate::writer::{self, Provenance};
+use crate::writer::{self, Provenance, WriteError};
 
 /// How long an intent protects its object from the sweep of a later lease.
 pub(crate) const INTENT_NS: i64 = 10 * 60 * 1_000_000_000;
@@ -134,6 +134,15 @@ impl State {
         self.version += 1;
     }
 
+    /// Puts the committed state in place of this one; what it counted since the start stays. Files are those that
+    /// views show: merges and expiry go by them.
+    pub(super) fn begin_anew(&mut self, new: Self) {
+        let old = std::mem::replace(self, new);
+        self.version = old.version + 1;
+        self.files = old.files;
+        self.counts = old.counts;
+    }
+
     /// Whether no more rows may come in before a flush is done.
     pub(super) fn is_full(&self, max_bytes: usize) -> bool {
         self.current.bytes + self.frozen_bytes >= max_bytes
@@ -156,7 +165,7 @@ impl Flush {
         });
         let files = encoded
             .await
-            .map_err(|e| FoldError::Damaged(format!("writer: {e}")))??;
+            .map_err(|e| WriteError::Foreign(format!("writer: {e}")))??;
         commit.files = files.iter().map(|(file, _)| file.clone()).collect();
         let mut pause = self.retry.0;
         loop {

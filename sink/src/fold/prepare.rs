@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use weir_proto::{batch, v1};
 
+use super::caution::panic_text;
 use super::{Arrival, Decoded};
 use crate::envelope::{self, Envelope};
 
@@ -92,15 +93,4 @@ fn read_batch(batch: v1::Batch, known_through: u64) -> Content {
         defined: batch.series_defined,
         readings,
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "panic: {}",
-        text.unwrap_or_else(|| "without a message".into())
-    )
 }

@@ -1,11 +1,15 @@
 //! Getting the next record: from ingest if it handed it over, from the journal otherwise.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use weir_journal::{Item, Journal, ReadError, Reader};
 
+use super::caution::panic_text;
+use super::prepare::Content;
 use super::state::State;
 use super::{Arrival, FoldConfig, Parcel, Shared, prepare};
+use crate::envelope::Envelope;
 
 /// Readings folded before the loop looks around.
 const HELPING_ROWS: u64 = 256 << 10;
@@ -22,6 +26,20 @@ pub(super) enum Pulled {
     Done,
     /// The journal cannot be read.
     Failed(String),
+    /// Folding this record panicked: what was fresh is gone from the state.
+    Panicked(u64, String),
+}
+
+/// Why a record was not folded.
+enum Trouble {
+    Read(ReadError),
+    Panic(u64, String),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
 }
 
 pub(super) struct Puller {
@@ -75,7 +93,8 @@ impl Puller {
             match self.some(next, helping) {
                 Ok(true) => {}
                 Ok(false) => return Pulled::Done,
-                Err(error) => return Pulled::Failed(error.to_string()),
+                Err(Trouble::Read(error)) => return Pulled::Failed(error.to_string()),
+                Err(Trouble::Panic(number, error)) => return Pulled::Panicked(number, error),
             }
         }
     }
@@ -83,7 +102,10 @@ impl Puller {
     /// Why the next record is not folded now, if it is not.
     fn pause(&self, state: &State, helping: Helping) -> Option<Pulled> {
         let waits_for_flush = !state.frozen.is_empty();
-        let enough = state.current.row_count >= self.flush_rows && !waits_for_flush;
+        let enough = match state.caution.is_alone(state.position) {
+            true => waits_for_flush || !state.current.is_empty(),
+            false => state.current.row_count >= self.flush_rows && !waits_for_flush,
+        };
         if state.is_full(self.max_buffer_bytes) || enough || state.position >= helping.durable {
             return Some(Pulled::Done);
         }
@@ -93,11 +115,11 @@ impl Puller {
     }
 
     /// Folds record `next` and those that came with it; answers false when it cannot be had now.
-    fn some(&mut self, next: u64, helping: Helping) -> Result<bool, ReadError> {
+    fn some(&mut self, next: u64, helping: Helping) -> Result<bool, Trouble> {
         let kept = self.parcel.take().filter(|kept| kept.number() == next);
         match kept.or_else(|| self.shared.intake.take(next)) {
             Some(parcel) => {
-                self.parcel = self.fold_parcel(parcel, helping);
+                self.parcel = self.fold_parcel(parcel, helping)?;
                 Ok(true)
             }
             None => self.read(next),
@@ -105,29 +127,33 @@ impl Puller {
     }
 
     /// Folds what it may of a parcel, the first record at least; answers the rest.
-    fn fold_parcel(&self, mut parcel: Parcel, helping: Helping) -> Option<Parcel> {
+    fn fold_parcel(&self, mut parcel: Parcel, helping: Helping) -> Result<Option<Parcel>, Trouble> {
         if !parcel.is_decoded() {
             // Decoding is not for those who hold the state.
-            let (number, envelope, decoded) = parcel.next()?;
+            let Some((number, envelope, decoded)) = parcel.next() else {
+                return Ok(None);
+            };
             self.fold(Arrival {
                 number,
                 envelope: envelope.clone(),
                 decoded,
-            });
-            return (parcel.end() > parcel.number()).then_some(parcel);
+            })?;
+            return Ok((parcel.end() > parcel.number()).then_some(parcel));
         }
         let mut state = self.shared.state();
         loop {
-            let (number, envelope, decoded) = parcel.next()?;
+            let Some((number, envelope, decoded)) = parcel.next() else {
+                return Ok(None);
+            };
             let content = prepare::content(envelope, decoded, 0);
-            state.apply(number, envelope, content);
+            apply(&mut state, number, envelope, content)?;
             if !parcel.is_decoded() || self.pause(&state, helping).is_some() {
-                return (parcel.end() > parcel.number()).then_some(parcel);
+                return Ok((parcel.end() > parcel.number()).then_some(parcel));
             }
         }
     }
 
-    fn read(&mut self, next: u64) -> Result<bool, ReadError> {
+    fn read(&mut self, next: u64) -> Result<bool, Trouble> {
         let mut reader = match self.reader.take() {
             Some((at, reader)) if at == next => reader,
             _ => self.journal.reader(next),
@@ -136,7 +162,7 @@ impl Puller {
             match reader.next()? {
                 Some(Item::Record { number, kind, body }) => {
                     self.reader = Some((number + 1, reader));
-                    self.take_in(number, kind, body);
+                    self.take_in(number, kind, body)?;
                     return Ok(true);
                 }
                 Some(Item::Hole { from, through }) => {
@@ -150,14 +176,15 @@ impl Puller {
         }
     }
 
-    fn take_in(&self, number: u64, kind: u8, body: bytes::Bytes) {
+    fn take_in(&self, number: u64, kind: u8, body: bytes::Bytes) -> Result<(), Trouble> {
         match prepare::arrival(number, kind, body.clone()) {
-            Ok(arrival) => self.fold(arrival),
+            Ok(arrival) => self.fold(arrival)?,
             Err(error) => self.shared.state().apply_unreadable(number, body, error),
         }
+        Ok(())
     }
 
-    fn fold(&self, arrival: Arrival) {
+    fn fold(&self, arrival: Arrival) -> Result<(), Trouble> {
         let Arrival {
             number,
             envelope,
@@ -165,6 +192,21 @@ impl Puller {
         } = arrival;
         let known_through = self.shared.state().watermark(&envelope);
         let content = prepare::content(&envelope, decoded, known_through);
-        self.shared.state().apply(number, &envelope, content);
+        apply(&mut self.shared.state(), number, &envelope, content)
     }
+}
+
+/// [`State::apply`], after which the state may be looked at in any case.
+fn apply(
+    state: &mut State,
+    number: u64,
+    envelope: &Envelope,
+    content: Content,
+) -> Result<(), Trouble> {
+    state.underway = None;
+    let applied = catch_unwind(AssertUnwindSafe(|| state.apply(number, envelope, content)));
+    applied.map_err(|panic| {
+        state.abandon();
+        Trouble::Panic(number, panic_text(&*panic))
+    })
 }

@@ -1,5 +1,6 @@
 //! A checked batch becomes rows and latest values; its times are moved first, where they are.
 
+use weir_fault::{Trap, trap};
 use weir_proto::batch::Readings;
 
 use super::clocks::Verdict;
@@ -22,11 +23,7 @@ pub(crate) struct Origin {
 impl State {
     /// Appends checked readings; answers their rows.
     pub(super) fn readings(&mut self, mut readings: Readings, origin: Origin) -> u64 {
-        if origin.verdict.shift_ns != 0 {
-            for time in readings.times_mut() {
-                *time = time.saturating_add(origin.verdict.shift_ns);
-            }
-        }
+        shift(&mut readings, origin.verdict.shift_ns);
         let rows = self.columns(readings, origin);
         self.streams[origin.stream as usize].ledger.stored += rows;
         self.counts.rows += rows;
@@ -69,7 +66,17 @@ impl State {
                 .offer(target.series, times, &column.values, ascending, origin);
             self.current
                 .push(target.series, times, column.values, ascending, origin);
+            trap(Trap::FoldRow, &self.series.key(target.series).device);
         });
         rows as u64
+    }
+}
+
+/// Moves every time of a batch.
+pub(super) fn shift(readings: &mut Readings, by_ns: i64) {
+    if by_ns != 0 {
+        for time in readings.times_mut() {
+            *time = time.saturating_add(by_ns);
+        }
     }
 }

@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 use weir_fault::{Point, point};
 use weir_process::work;
 
+use super::caution::Caution;
 use super::flush::{Flush, Flushed, Frozen};
 use super::pull::{Pulled, Puller};
+use super::state::State;
 use super::{Fold, FoldError, FoldParts, Shared};
 use crate::catalog::Position;
 use crate::writer::WriteError;
@@ -30,6 +32,9 @@ pub(super) struct Runner {
     /// `None` while a blocking thread has it.
     puller: Option<Puller>,
     flushing: Option<JoinHandle<Result<Flushed, FoldError>>>,
+    /// The last record of the flush that runs, or ran last.
+    flushing_through: u64,
+    caution: Caution,
     dirty_since: Option<Instant>,
     asked: bool,
     /// The journal could not be read the last time.
@@ -54,6 +59,8 @@ impl Runner {
             token,
             puller: Some(puller),
             flushing: None,
+            flushing_through: 0,
+            caution: Caution::default(),
             dirty_since: None,
             asked: false,
             unreadable: false,
@@ -66,7 +73,7 @@ impl Runner {
         self.parts.stage.ok();
         while !self.token.is_cancelled() && !self.stopped {
             progress.borrow_and_update();
-            let more = self.pull().await;
+            let more = self.pull().await?;
             let began = self.begin_flush_if_due();
             if self.flushing.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.end_flush().await?;
@@ -95,7 +102,7 @@ impl Runner {
     /// A flush that was stopped in its pause has committed nothing. Another one after it would move
     /// the position past the rows of the first, which the journal would then let go.
     async fn drain(mut self) -> Result<(), FoldError> {
-        self.pull().await;
+        self.pull().await?;
         self.end_flush().await?;
         if !self.stopped && !self.shared.state().current.is_empty() {
             self.begin_flush();
@@ -108,9 +115,9 @@ impl Runner {
     }
 
     /// Folds what is there, at most one helping; answers whether more may be there at once.
-    async fn pull(&mut self) -> bool {
+    async fn pull(&mut self) -> Result<bool, FoldError> {
         if self.shared.state().position >= self.durable_through() {
-            return false;
+            return Ok(false);
         }
         let mut puller = self.puller.take().expect("only this function takes it");
         let (puller, pulled) = work::run(move || {
@@ -120,12 +127,55 @@ impl Runner {
         .await
         .expect("the fold catches what records can cause");
         self.puller = Some(puller);
+        if let Pulled::Panicked(number, error) = pulled {
+            self.set_poison_aside(number, error).await?;
+            return Ok(true);
+        }
         point(Point::SinkFolded);
         if !self.shared.state().current.is_empty() {
             self.dirty_since.get_or_insert_with(Instant::now);
         }
         self.note_reading(&pulled);
-        pulled == Pulled::More
+        Ok(pulled == Pulled::More)
+    }
+
+    /// A record has panicked: what runs beside the fold is ended, then it begins anew.
+    async fn set_poison_aside(&mut self, number: u64, error: String) -> Result<(), FoldError> {
+        tracing::error!(
+            number,
+            error,
+            "a record makes the fold panic, it will be set aside: report this as a bug"
+        );
+        if !self.caution.poison(number, error.clone()) {
+            let text = format!("journal record {number} cannot even be set aside: {error}");
+            return Err(WriteError::Foreign(text).into());
+        }
+        self.end_flush().await?;
+        self.begin_anew().await
+    }
+
+    /// A flush cannot be done, now or ever: its records are taken with care.
+    async fn refuse_flush(&mut self, error: WriteError) -> Result<(), FoldError> {
+        let through = self.flushing_through;
+        tracing::error!(through, %error, "readings cannot be written to a file, their records will be tried one by one: report this as a bug");
+        if !self.caution.refuse_flush(through) {
+            return Err(error.into());
+        }
+        self.begin_anew().await
+    }
+
+    /// Goes back to what is committed; the journal has everything behind it.
+    async fn begin_anew(&mut self) -> Result<(), FoldError> {
+        let Position {
+            journal_id, number, ..
+        } = self.committed;
+        let loaded = self.parts.catalog.load().await?;
+        let mut new = State::load(journal_id, number, loaded).map_err(FoldError::Damaged)?;
+        new.caution = self.caution.clone();
+        let shared = &self.shared;
+        shared.views.begin_anew(|| shared.state().begin_anew(new));
+        self.dirty_since = None;
+        Ok(())
     }
 
     /// Says so when the journal begins to be unreadable, and when it is readable again.
@@ -172,7 +222,8 @@ impl Runner {
             return false;
         }
         let rows = self.shared.state().current.row_count;
-        let full = rows >= self.parts.config.flush_rows || self.is_full();
+        let alone = self.caution.is_alone(self.committed.number);
+        let full = alone || rows >= self.parts.config.flush_rows || self.is_full();
         let due = full || self.asked || self.due_at() <= Instant::now();
         if due {
             self.begin_flush();
@@ -189,6 +240,7 @@ impl Runner {
         let frozen: Frozen = shared
             .views
             .freeze(|| shared.state().freeze(expected, now_ns));
+        self.flushing_through = frozen.commit.through;
         let flush = Flush {
             catalog: self.parts.catalog.clone(),
             store: self.parts.store.clone(),
@@ -216,6 +268,8 @@ impl Runner {
                 self.stopped = true;
                 return Ok(());
             }
+            // Another try, now or after a restart, would end in the same.
+            Err(FoldError::Write(error)) => return Box::pin(self.refuse_flush(error)).await,
             result => result?,
         };
         self.committed.number = through;

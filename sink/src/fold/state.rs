@@ -1,8 +1,9 @@
 //! What the fold knows: streams, series, rows not yet in files, latest values.
 //!
 //! [`State::apply`] is the fold itself: it looks at nothing but the record and the state, so
-//! that the same journal always gives the same result. It cannot fail half way: whatever
-//! could be wrong with a record was found before anything changed.
+//! that the same journal always gives the same result. It does not fail half way: whatever
+//! could be wrong with a record was found before anything changed. What the program itself does
+//! wrong ends in a new beginning: see [`super::caution`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use weir_proto::batch::Readings;
 use weir_proto::v1;
 
 use super::buffers::{Buffers, Target, check};
+use super::caution::{Caution, Underway};
 use super::clocks::Clocks;
 use super::latest::LatestTable;
 use super::prepare::Content;
@@ -76,6 +78,9 @@ pub(crate) struct State {
     pub(crate) frozen_bytes: usize,
     pub(crate) files: Arc<Vec<DataFile>>,
     pub(crate) counts: FoldCounts,
+    pub(super) caution: Caution,
+    /// The batch that is taken in, or was last.
+    pub(super) underway: Option<Underway>,
 }
 
 impl State {
@@ -106,6 +111,8 @@ impl State {
             frozen_bytes: 0,
             files: Arc::new(loaded.files),
             counts: FoldCounts::default(),
+            caution: Caution::default(),
+            underway: None,
         };
         for (number, ledger) in loaded.streams {
             if number as usize != state.streams.len() {
@@ -145,7 +152,7 @@ impl State {
             let tenant = &self.streams[stream as usize].ledger.tenant;
             self.clocks.take(tenant, &envelope.agent, sample);
         }
-        match content {
+        match self.caution.defused(number, content) {
             Content::Batch {
                 header,
                 defined,
@@ -279,6 +286,7 @@ impl State {
         self.define(stream, defined);
         self.follow(stream, header.sequence, header.readings_before);
         let ledger = &mut self.streams[stream as usize].ledger;
+        self.underway = Some(Underway::new(stream, ledger));
         ledger.watermark = header.sequence;
         ledger.last_crc = header.crc;
         ledger.readings_through = header.readings_before.saturating_add(header.readings);
@@ -286,19 +294,23 @@ impl State {
             check(&readings, &self.streams[stream as usize].refs)?;
             Ok(readings)
         });
+        let checked = checked.and_then(|readings| {
+            let ledger = &self.streams[stream as usize].ledger;
+            let whose = (&ledger.tenant, &ledger.agent);
+            let verdict = self
+                .clocks
+                .judge(whose, stream, &header, envelope.received_ns);
+            let origin = Origin {
+                stream,
+                sequence: header.sequence,
+                received_ns: envelope.received_ns,
+                verdict,
+            };
+            self.try_out(number, &readings, origin)?;
+            Ok((readings, origin))
+        });
         match checked {
-            Ok(readings) => {
-                let ledger = &self.streams[stream as usize].ledger;
-                let whose = (&ledger.tenant, &ledger.agent);
-                let verdict = self
-                    .clocks
-                    .judge(whose, stream, &header, envelope.received_ns);
-                let origin = Origin {
-                    stream,
-                    sequence: header.sequence,
-                    received_ns: envelope.received_ns,
-                    verdict,
-                };
+            Ok((readings, origin)) => {
                 self.readings(readings, origin);
             }
             Err(error) => {

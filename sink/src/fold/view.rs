@@ -69,6 +69,13 @@ impl Views {
         thaw()
     }
 
+    /// Nothing is fresh any more; `change` puts another state in place meanwhile.
+    pub(crate) fn begin_anew<T>(&self, change: impl FnOnce() -> T) -> T {
+        let mut inner = self.lock();
+        *inner = Inner::default();
+        change()
+    }
+
     /// The view of `tenant` now.
     pub(crate) fn view(&self, tenant: &str, state: &Mutex<State>) -> Arc<View> {
         let mut inner = self.lock();
