@@ -83,6 +83,8 @@ fn write(state: &mut [u8], at: usize, id: &[u8], slot: &Slot) {
 /// The most that a sealed slot may claim: through here records may be missing.
 fn claimed(slots: &[Slot; 2]) -> u64 {
     let claims = slots.iter().map(|slot| match slot {
+        // Bit 1: all records of the stream were dropped to make room.
+        Slot::Sealed(flags, ..) if flags & 2 != 0 => Some(u64::MAX),
         // acked_through, known_through, the highest ever acknowledged, dropped_through
         Slot::Sealed(_, _, numbers) => [0, 19, 21, 23].map(|n| numbers[n]).into_iter().max(),
         _ => None,
