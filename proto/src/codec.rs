@@ -14,9 +14,10 @@ use std::marker::PhantomData;
 use prost::Message;
 use prost::bytes::Buf;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder};
-use tonic_prost::{ProstDecoder, ProstEncoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic_prost::ProstEncoder;
 
+use crate::batch::DecodeError;
 use crate::batch::wire::{Field, Fields};
 use crate::limits::MAX_REQUEST_RECORDS;
 use crate::v1;
@@ -26,6 +27,13 @@ pub const UNFOLDED_PER_BYTE: usize = 32;
 
 /// What decoding a request may allocate beyond that: the records of the largest number allowed.
 pub const UNFOLDED_BYTES: usize = 32 << 20;
+
+/// What a call keeps for each direction while nothing is under way: answers take a few bytes, and a request makes
+/// its own room. tonic's default of 8 KiB is a third of what an idle agent costs a sink.
+const IDLE_BYTES: usize = 512;
+
+/// Encoded bytes from which the transport is handed what there is; tonic's own default.
+const HAND_OVER_BYTES: usize = 32 << 10;
 
 /// Bytes of the shortest definition that [`crate::batch::check_series`] takes: ref, device, metric, kind.
 const LEAST_SERIES_BYTES: usize = 10;
@@ -49,9 +57,7 @@ impl Bounded for v1::DeliverRequest {
                     "request too large: more than {MAX_REQUEST_RECORDS} records"
                 )));
             }
-            // A record is a batch, whose definitions are field 2, or definitions, where they are field 1.
-            walk(record, 1, &mut |batch| walk(batch, 2, &mut look_at_series))?;
-            walk(record, 3, &mut |all| walk(all, 1, &mut look_at_series))
+            look_at_record(record)
         })
     }
 }
@@ -61,6 +67,19 @@ impl Bounded for v1::DeliverResponse {
         // An agent takes no answer long enough to unfold into much: `limits::MAX_ANSWER_BYTES`.
         Ok(())
     }
+}
+
+/// A record is a batch, whose definitions are field 2, or definitions, where they are field 1.
+fn look_at_record(record: &[u8]) -> Result<(), Status> {
+    let mut fields = Fields::new(record);
+    while let Some(field) = fields.next().map_err(unreadable)? {
+        match field {
+            (1, Field::Bytes(batch)) => walk(batch, 2, &mut look_at_series)?,
+            (3, Field::Bytes(all)) => walk(all, 1, &mut look_at_series)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn look_at_series(series: &[u8]) -> Result<(), Status> {
@@ -79,13 +98,20 @@ fn walk(
     see: &mut dyn FnMut(&[u8]) -> Result<(), Status>,
 ) -> Result<(), Status> {
     let mut fields = Fields::new(message);
-    let unreadable = |error| Status::invalid_argument(format!("request {error}"));
     while let Some((number, field)) = fields.next().map_err(unreadable)? {
         if let (true, Field::Bytes(bytes)) = (number == wanted, field) {
             see(bytes)?;
         }
     }
     Ok(())
+}
+
+fn unreadable(error: DecodeError) -> Status {
+    Status::invalid_argument(format!("request {error}"))
+}
+
+fn buffers() -> BufferSettings {
+    BufferSettings::new(IDLE_BYTES, HAND_OVER_BYTES)
 }
 
 /// See the module. Named by the generated client and server.
@@ -113,12 +139,12 @@ where
     type Decoder = BoundedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
+        ProstEncoder::new(buffers())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         BoundedDecoder {
-            prost: ProstDecoder::default(),
+            messages: PhantomData,
         }
     }
 }
@@ -126,7 +152,7 @@ where
 /// The decoding half of [`BoundedCodec`].
 #[derive(Debug, Clone)]
 pub struct BoundedDecoder<U> {
-    prost: ProstDecoder<U>,
+    messages: PhantomData<U>,
 }
 
 impl<U: Message + Default + Bounded> Decoder for BoundedDecoder<U> {
@@ -134,9 +160,15 @@ impl<U: Message + Default + Bounded> Decoder for BoundedDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // tonic hands a message over in one piece.
-        debug_assert_eq!(bytes.chunk().len(), bytes.remaining());
-        U::look(bytes.chunk())?;
-        self.prost.decode(bytes)
+        // tonic hands a message over in one piece, so this copies nothing; and prost takes half as long over plain bytes.
+        let bytes = bytes.copy_to_bytes(bytes.remaining());
+        U::look(&bytes)?;
+        // As tonic's own codec says it.
+        let message = U::decode(bytes).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Some(message))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }

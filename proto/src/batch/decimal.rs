@@ -8,8 +8,9 @@
 //! of at most 10^22 are both exact doubles, and dividing two doubles gives the double nearest
 //! to the quotient, which is the one that reading the decimal would have given.
 
+use super::decode::too_many;
 use super::error::DecodeError;
-use super::wire::{Field, Fields, count_varints, put_varint, take_varint, unzigzag, zigzag};
+use super::wire::{Field, Fields, put_varint, take_varint, unzigzag, zigzag};
 use crate::limits::MAX_DECIMAL_EXPONENT;
 
 /// Powers of ten that are exact doubles.
@@ -132,7 +133,7 @@ pub(super) fn read(
         mantissa: 0,
         overflow: false,
         from,
-        expected,
+        end: from + expected,
         values,
     };
     let mut exponent = 0;
@@ -140,7 +141,7 @@ pub(super) fn read(
     while let Some((number, field)) = fields.next()? {
         match (number, field) {
             (1, field) => exponent = unzigzag(field.varint()?),
-            (2, Field::Varint(raw)) => deltas.one(raw)?,
+            (2, Field::Varint(raw)) => deltas.push(raw)?,
             (2, field) => deltas.packed(field.bytes()?)?,
             _ => {}
         }
@@ -168,39 +169,30 @@ struct Deltas<'a> {
     mantissa: i64,
     overflow: bool,
     values: &'a mut Vec<f64>,
-    /// Where this column's begin.
+    /// Where this column's begin, and where they end at most.
     from: usize,
-    expected: usize,
+    end: usize,
 }
 
 impl Deltas<'_> {
-    fn one(&mut self, raw: u64) -> Result<(), DecodeError> {
-        self.expect(1)?;
-        self.push(raw);
-        Ok(())
-    }
-
     fn packed(&mut self, mut packed: &[u8]) -> Result<(), DecodeError> {
-        let count = count_varints(packed);
-        self.expect(count)?;
-        self.values.reserve(count);
         while !packed.is_empty() {
             let raw = take_varint(&mut packed)?;
-            self.push(raw);
+            self.push(raw)?;
         }
         Ok(())
     }
 
-    fn expect(&self, more: usize) -> Result<(), DecodeError> {
-        super::decode::expect_values(self.expected, self.values.len() - self.from + more)
-    }
-
-    #[inline]
-    fn push(&mut self, raw: u64) {
+    #[inline(always)]
+    fn push(&mut self, raw: u64) -> Result<(), DecodeError> {
+        if self.values.len() == self.end {
+            return too_many(self.end - self.from);
+        }
         let (mantissa, overflow) = self.mantissa.overflowing_add(unzigzag(raw));
         self.mantissa = mantissa;
         self.overflow |= overflow;
         self.values.push(mantissa as f64);
+        Ok(())
     }
 }
 

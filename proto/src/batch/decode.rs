@@ -36,6 +36,9 @@ pub const UNFOLDED_PER_BYTE: usize = 80;
 /// moments, four million places and a million texts.
 pub const DECODED_BYTES: usize = 96 << 20;
 
+/// Bytes of the shortest column there is: key, length, ref, and a message of one value.
+const COLUMN_BYTES: usize = 8;
+
 /// Moments that one byte of a block may stand for: a column tells those with a value by a bit each.
 const MOMENTS_PER_BYTE: usize = 8;
 
@@ -173,12 +176,16 @@ struct Totals {
 }
 
 impl Totals {
-    /// Room for a block, before anything is allocated for it.
-    fn open_block(&mut self, moments: usize, columns: u64) -> Result<(), DecodeError> {
+    /// Room for the moments of a block, before anything is allocated for them.
+    fn open_block(&mut self, moments: usize) -> Result<(), DecodeError> {
         self.moments += moments as u64;
-        self.columns += columns;
-        self.cells += moments as u64 * columns;
-        within("number of moments", self.moments, MAX_BATCH_READINGS)?;
+        within("number of moments", self.moments, MAX_BATCH_READINGS)
+    }
+
+    /// Room for a column, before anything is allocated for it.
+    fn open_column(&mut self, moments: u32) -> Result<(), DecodeError> {
+        self.columns += 1;
+        self.cells += u64::from(moments);
         within("number of columns", self.columns, MAX_BATCH_COLUMNS)?;
         within("number of places", self.cells, MAX_BATCH_CELLS)
     }
@@ -193,21 +200,7 @@ impl Totals {
 }
 
 fn read_block(message: &[u8], totals: &mut Totals, out: &mut Readings) -> Result<(), DecodeError> {
-    let mut times = None;
-    let mut columns = 0_u64;
-    let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => put_once(&mut times, field.bytes()?)?,
-            2 => columns += 1,
-            _ => {}
-        }
-    }
-    let times = times.ok_or(DecodeError::Malformed("a block has no times"))?;
-    let times = times::Header::read(times)?;
-    if columns == 0 {
-        return Err(DecodeError::Malformed("a block has no column"));
-    }
+    let times = times::Header::read(find_times(message)?)?;
     if times.count > message.len() * MOMENTS_PER_BYTE {
         // Found out here rather than by the columns, whose values are fewer: before the moments are made.
         expect(
@@ -216,19 +209,43 @@ fn read_block(message: &[u8], totals: &mut Totals, out: &mut Readings) -> Result
             (message.len() * MOMENTS_PER_BYTE) as u64,
         )?;
     }
-    totals.open_block(times.count, columns)?;
+    totals.open_block(times.count)?;
     let from = out.times.len();
     times.moments(&mut out.times)?;
     totals.span.extend(&out.times[from..]);
-    out.places.reserve(columns as usize);
+    // As many as there are where no value is absent.
+    let columns = (totals.announced as usize / times.count).min(message.len() / COLUMN_BYTES);
+    out.places.reserve(columns);
+    let before = out.places.len();
     let moments = (index(from), index(times.count));
+    let mut times = false;
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
-        if number == 2 {
-            read_column(field.bytes()?, moments, totals, out)?;
+        match number {
+            1 if times => return TWICE,
+            1 => times = true,
+            2 => {
+                totals.open_column(moments.1)?;
+                read_column(field.bytes()?, moments, totals, out)?;
+            }
+            _ => {}
         }
     }
+    if out.places.len() == before {
+        return Err(DecodeError::Malformed("a block has no column"));
+    }
     Ok(())
+}
+
+/// The times of a block, which stand first unless somebody else's encoder wrote it.
+fn find_times(block: &[u8]) -> Result<&[u8], DecodeError> {
+    let mut fields = Fields::new(block);
+    while let Some((number, field)) = fields.next()? {
+        if number == 1 {
+            return field.bytes();
+        }
+    }
+    Err(DecodeError::Malformed("a block has no times"))
 }
 
 /// The limits of a batch are far below 2^32.
@@ -347,10 +364,18 @@ fn read_texts(message: &[u8], expected: usize, out: &mut Vec<String>) -> Result<
 /// Fails as soon as a column has more values than moments; fewer are seen at its end.
 pub(super) fn expect_values(expected: usize, found: usize) -> Result<(), DecodeError> {
     if found > expected {
-        expect("values of a column", expected as u64, found as u64)?;
+        return too_many(expected);
     }
     Ok(())
 }
+
+/// One value more than a column may have.
+#[cold]
+pub(super) fn too_many(expected: usize) -> Result<(), DecodeError> {
+    expect("values of a column", expected as u64, expected as u64 + 1)
+}
+
+const TWICE: Result<(), DecodeError> = Err(DecodeError::Malformed("a field stands twice"));
 
 fn expect_bytes(expected: usize, found: u64) -> Result<(), DecodeError> {
     expect("decoded bytes", expected as u64, found)
@@ -372,7 +397,7 @@ where
 
 fn put_once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
     if slot.replace(value).is_some() {
-        return Err(DecodeError::Malformed("a field stands twice"));
+        return TWICE;
     }
     Ok(())
 }

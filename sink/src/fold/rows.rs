@@ -116,6 +116,14 @@ impl Rows {
         let follows = self.times.last().is_none_or(|end| *end <= first);
         self.ascending &= ascending && follows;
         self.mark(self.times.len(), received);
+        // Many agents send one moment at a time: two copies of one number each would be two calls.
+        if let ([time], Slice::Numbers([value]), Values::Numbers(all)) =
+            (times, &values, &mut self.values)
+        {
+            self.times.push(*time);
+            all.push(*value);
+            return;
+        }
         self.times.extend_from_slice(times);
         match (&mut self.values, values) {
             (Values::Numbers(all), Slice::Numbers(new)) => all.extend_from_slice(new),

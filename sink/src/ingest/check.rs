@@ -15,35 +15,22 @@ use super::stream::Definition;
 /// Readings a stream may ever count: far beyond use, and every sum of two fits.
 const MAX_READINGS: u64 = 1 << 62;
 
-/// A record that can be read, with what it holds.
+/// A record that can be read, with what only reading it shows.
 #[derive(Debug)]
 pub(super) enum Readable {
-    /// A batch, decoded.
+    /// A batch.
     Batch {
-        /// In the clear.
-        header: v1::BatchHeader,
-        /// Series used for the first time.
-        defined: Vec<v1::Series>,
         /// The payload.
         readings: Readings,
+        /// Bytes of the encoded batch.
+        bytes: usize,
     },
     /// Sequences that will never arrive.
     Skip(v1::Skip),
     /// What refs mean.
-    Definitions(Vec<v1::Series>),
+    Definitions,
     /// The end.
     Close,
-}
-
-impl Readable {
-    /// The definitions it carries.
-    pub(super) fn definitions(&self) -> &[v1::Series] {
-        match self {
-            Self::Batch { defined, .. } => defined,
-            Self::Definitions(series) => series,
-            Self::Skip(_) | Self::Close => &[],
-        }
-    }
 }
 
 /// Why a record cannot be read.
@@ -63,14 +50,15 @@ pub(super) fn read(record: &v1::record::Record) -> Result<Readable, Unreadable> 
         v1::record::Record::Definitions(definitions) => {
             check_definitions(&definitions.series)
                 .map_err(|e| Unreadable::Fault(Fault::Invalid(format!("definitions: {e}"))))?;
-            Ok(Readable::Definitions(definitions.series.clone()))
+            Ok(Readable::Definitions)
         }
         v1::record::Record::Close(_) => Ok(Readable::Close),
     }
 }
 
 fn read_batch(batch: &v1::Batch) -> Result<Readable, Unreadable> {
-    let header = batch.header.clone().unwrap_or_default();
+    let none = v1::BatchHeader::default();
+    let header = batch.header.as_ref().unwrap_or(&none);
     if header.readings_before > MAX_READINGS {
         return Err(Unreadable::Refused(Refusal::new(
             v1::RefusedCode::CountMismatch,
@@ -78,7 +66,7 @@ fn read_batch(batch: &v1::Batch) -> Result<Readable, Unreadable> {
         )));
     }
     let readings = check_definitions(&batch.series_defined)
-        .and_then(|()| batch::decode_readings(&header, &batch.payload))
+        .and_then(|()| batch::decode_readings(header, &batch.payload))
         .map_err(|error| match error {
             DecodeError::UnknownEncoding(_) => Unreadable::Fault(Fault::NotYet {
                 sequence: header.sequence,
@@ -86,17 +74,23 @@ fn read_batch(batch: &v1::Batch) -> Result<Readable, Unreadable> {
             }),
             error => Unreadable::Refused(error.into()),
         })?;
-    if batch.encoded_len() > MAX_MESSAGE_BYTES {
+    let bytes = batch.encoded_len();
+    if bytes > MAX_MESSAGE_BYTES {
         return Err(Unreadable::Refused(Refusal::new(
             v1::RefusedCode::TooLarge,
             "batch and its definitions are larger than a message may be",
         )));
     }
-    Ok(Readable::Batch {
-        header,
-        defined: batch.series_defined.clone(),
-        readings,
-    })
+    Ok(Readable::Batch { readings, bytes })
+}
+
+/// The definitions a record carries.
+pub(super) fn definitions(record: &v1::record::Record) -> &[v1::Series] {
+    match record {
+        v1::record::Record::Batch(batch) => &batch.series_defined,
+        v1::record::Record::Definitions(definitions) => &definitions.series,
+        v1::record::Record::Skip(_) | v1::record::Record::Close(_) => &[],
+    }
 }
 
 /// What ingest remembers of definitions.

@@ -4,25 +4,35 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use prost::encoding::{encoded_len_varint, key_len};
 use weir_journal::{Frames, Sealed};
+use weir_proto::batch::Readings;
 use weir_proto::v1;
 
 use super::check::Readable;
 use crate::envelope::{Envelope, put_record};
 use crate::fold::{Decoded, Parcel};
 
-/// Payload bytes from which a load is appended before the rest of its request is taken.
+/// Bytes from which a load is appended before the rest of its request is taken.
 const FULL_BYTES: usize = 1 << 20;
 
 /// Records in the order in which they were accepted.
 #[derive(Default)]
 pub(super) struct Load {
-    records: Vec<(v1::record::Record, Option<Decoded>)>,
-    payload_bytes: usize,
+    records: Vec<Loaded>,
+    bytes: usize,
     /// Batches among them.
     pub(super) batches: u64,
     /// Readings in these.
     pub(super) readings: u64,
+}
+
+struct Loaded {
+    record: v1::record::Record,
+    /// What it takes encoded.
+    bytes: usize,
+    /// Of a batch.
+    readings: Option<Readings>,
 }
 
 /// The same as the journal takes it.
@@ -41,59 +51,74 @@ impl Load {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.payload_bytes >= FULL_BYTES
+        self.bytes >= FULL_BYTES
     }
 
     /// Adds a record as it was admitted.
     pub(super) fn put(&mut self, record: v1::record::Record, readable: Readable) {
-        let (record, decoded) = match readable {
-            Readable::Skip(skip) => (v1::record::Record::Skip(skip), None),
-            Readable::Batch {
-                header,
-                defined,
-                readings,
-            } => {
-                self.batches += 1;
-                self.readings += header.readings;
-                let decoded = Decoded {
-                    header,
-                    series_defined: defined,
-                    readings,
-                };
-                (record, Some(decoded))
+        let loaded = match readable {
+            Readable::Batch { readings, bytes } => {
+                if let v1::record::Record::Batch(batch) = &record {
+                    self.batches += 1;
+                    self.readings += batch.header.as_ref().map_or(0, |header| header.readings);
+                }
+                Loaded {
+                    record,
+                    bytes: key_len(1) + encoded_len_varint(bytes as u64) + bytes,
+                    readings: Some(readings),
+                }
             }
-            Readable::Definitions(_) | Readable::Close => (record, None),
+            Readable::Skip(skip) => Loaded::plain(v1::record::Record::Skip(skip)),
+            Readable::Definitions | Readable::Close => Loaded::plain(record),
         };
-        if let v1::record::Record::Batch(batch) = &record {
-            self.payload_bytes += batch.payload.len();
-        }
-        self.records.push((record, decoded));
+        self.bytes += loaded.bytes;
+        self.records.push(loaded);
     }
 
     /// Encodes them. `envelope` is that of all: its clock goes with the first, its report with the last.
     pub(super) fn pack(self, envelope: Envelope) -> Packed {
-        let lengths = self.records.iter().map(|(record, _)| record.encoded_len());
-        let lengths: Vec<usize> = lengths.collect();
-        let room = envelope.head_len();
-        let bytes = lengths.iter().sum::<usize>();
-        let mut frames = Frames::with_room(lengths.len(), bytes + room * lengths.len());
+        let count = self.records.len();
+        let mut frames = Frames::with_room(count, self.bytes + envelope.head_len() * count);
         let between = envelope.head(false, false);
-        let last = lengths.len().saturating_sub(1);
-        for (index, ((record, _), length)) in self.records.iter().zip(&lengths).enumerate() {
+        let last = count.saturating_sub(1);
+        let mut records = Vec::with_capacity(count);
+        for (index, loaded) in self.records.into_iter().enumerate() {
             frames.put(|out| {
                 match (index == 0, index == last) {
                     (false, false) => out.extend_from_slice(&between),
                     (first, last) => out.extend_from_slice(&envelope.head(first, last)),
                 }
-                put_record(record, *length, out);
+                put_record(&loaded.record, loaded.bytes, out);
             });
+            records.push((loaded.bytes, loaded.decoded()));
         }
-        let decoded = self.records.into_iter().map(|(_, decoded)| decoded);
         Packed {
             frames: frames.seal(),
-            bytes: bytes as u64,
+            bytes: self.bytes as u64,
             envelope,
-            records: lengths.into_iter().zip(decoded).collect(),
+            records,
+        }
+    }
+}
+
+impl Loaded {
+    fn plain(record: v1::record::Record) -> Self {
+        Self {
+            bytes: record.encoded_len(),
+            record,
+            readings: None,
+        }
+    }
+
+    /// What the fold needs of it beside the encoded record.
+    fn decoded(self) -> Option<Decoded> {
+        match (self.record, self.readings) {
+            (v1::record::Record::Batch(batch), Some(readings)) => Some(Decoded {
+                header: batch.header.unwrap_or_default(),
+                series_defined: batch.series_defined,
+                readings,
+            }),
+            _ => None,
         }
     }
 }

@@ -235,7 +235,7 @@ impl Session {
             Err(Unreadable::Refused(refusal)) => return self.refuse(&record, refusal),
         };
         let mut stream = self.slot.stream();
-        let effect = match stream.admit(&mut readable) {
+        let effect = match stream.admit(&record, &mut readable) {
             Ok(Some(effect)) => effect,
             Ok(None) => return Ok(Outcome::Nothing),
             Err(refusal) => {

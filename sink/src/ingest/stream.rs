@@ -21,7 +21,7 @@ use weir_fault::{Mutant, mutant};
 use weir_proto::batch::Readings;
 use weir_proto::v1;
 
-use super::check::{Readable, table_of};
+use super::check::{Readable, definitions, table_of};
 use super::fault::{Fault, Refusal};
 use super::mark::Mark;
 use crate::refs::Refs;
@@ -238,20 +238,28 @@ impl Stream {
 
     /// The third question: does a readable record fit this stream? Gives what it would change, and
     /// for a skip the record as it applies. Nothing when it changes nothing (definitions repeated).
-    pub(super) fn admit(&self, readable: &mut Readable) -> Result<Option<Effect>, Refusal> {
+    pub(super) fn admit(
+        &self,
+        record: &v1::record::Record,
+        readable: &mut Readable,
+    ) -> Result<Option<Effect>, Refusal> {
         let mut effect = Effect {
             mark: self.accepted,
-            defines: self.new_definitions(readable.definitions())?,
+            defines: self.new_definitions(definitions(record))?,
             closes: false,
             jump: 0,
         };
         match readable {
-            Readable::Batch {
-                header, readings, ..
-            } => {
+            Readable::Batch { readings, .. } => {
                 self.check_refs(readings, &effect.defines)?;
-                effect.mark = self.accepted.after_batch(header);
-                effect.jump = jump(self.accepted.readings_through, header.readings_before);
+                if let v1::record::Record::Batch(v1::Batch {
+                    header: Some(header),
+                    ..
+                }) = record
+                {
+                    effect.mark = self.accepted.after_batch(header);
+                    effect.jump = jump(self.accepted.readings_through, header.readings_before);
+                }
             }
             Readable::Skip(skip) => {
                 *skip = self.trim(skip).map_err(|fault| {
@@ -259,8 +267,8 @@ impl Stream {
                 })?;
                 effect.mark = self.accepted.after_skip(skip);
             }
-            Readable::Definitions(_) if effect.defines.is_empty() => return Ok(None),
-            Readable::Definitions(_) => {}
+            Readable::Definitions if effect.defines.is_empty() => return Ok(None),
+            Readable::Definitions => {}
             Readable::Close => effect.closes = true,
         }
         Ok(Some(effect))

@@ -100,7 +100,7 @@ impl Desk {
             Err(Unreadable::Fault(fault)) => return Came::Ended(fault),
             Err(Unreadable::Refused(refusal)) => return self.refused(record, refusal.code),
         };
-        match self.stream.admit(&mut readable) {
+        match self.stream.admit(record, &mut readable) {
             Err(refusal) => self.refused(record, refusal.code),
             Ok(None) => Came::Unchanged,
             Ok(Some(effect)) => {
@@ -349,7 +349,7 @@ fn readings_nobody_sent_are_taken_with_their_count_and_said_once() {
     let mut jump = |sequence: u64, before: u64| {
         let record = Record::Batch(batch(sequence, before, &[1]));
         let mut readable = read(&record).unwrap();
-        let effect = desk.stream.admit(&mut readable).unwrap().unwrap();
+        let effect = desk.stream.admit(&record, &mut readable).unwrap().unwrap();
         let by = effect.jump;
         let said = desk.stream.accept(effect);
         desk.stream.appended(sequence, 1);
@@ -375,7 +375,8 @@ fn what_is_accepted_and_not_appended_has_not_happened() {
     };
     for record in &records("b") {
         assert_eq!(desk.stream.screen(record), Ok(Screened::Wanted));
-        let effect = desk.stream.admit(&mut read(record).unwrap()).unwrap();
+        let mut readable = read(record).unwrap();
+        let effect = desk.stream.admit(record, &mut readable).unwrap();
         desk.stream.accept(effect.unwrap());
     }
     desk.stream.retreat();

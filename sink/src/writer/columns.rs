@@ -256,8 +256,12 @@ impl Columns {
         for _ in self.text_rows..self.values.len() {
             self.texts.append_null();
         }
-        let shifts = self.shifts.into_iter().map(|ns| (ns != 0).then_some(ns));
-        let shifts: Int64Array = shifts.collect();
+        let shifts = if self.shifts.iter().all(|ns| *ns == 0) {
+            Int64Array::new_null(self.shifts.len())
+        } else {
+            let shifts = self.shifts.into_iter();
+            shifts.map(|ns| (ns != 0).then_some(ns)).collect()
+        };
         let numbers = NullBuffer::new(BooleanBuffer::from(self.numbers));
         let numbers = (numbers.null_count() > 0).then_some(numbers);
         let values = Float64Array::new(ScalarBuffer::from(self.values), numbers);
