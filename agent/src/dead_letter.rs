@@ -94,6 +94,13 @@ impl DeadLetters {
         Ok(batch)
     }
 
+    /// Whether there is a letter of this batch; also where that cannot be told now.
+    pub(crate) fn holds(&self, stream_id: &str, sequence: u64) -> bool {
+        let note = self.dir.join(format!("{stream_id}-{sequence}.json"));
+        let found = self.storage.open_to_read(&note);
+        found.map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
+    }
+
     /// Writes the note anew. When this returns, it survives a power loss.
     pub(crate) fn write_note(&self, note: &Note) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(note).map_err(io::Error::other)?;

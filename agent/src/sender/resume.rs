@@ -14,7 +14,7 @@ use super::feed::{Feed, reason_of};
 use super::metrics::Metrics;
 use super::window::Window;
 use crate::ledger::{self, Dropped, Fate, Piece, REASONS};
-use crate::spool::{Spool, SpoolError, Stream};
+use crate::spool::{Spool, SpoolError, Stream, hex};
 
 /// What is resumed.
 pub(crate) struct Resume<'a> {
@@ -89,7 +89,8 @@ impl Resume<'_> {
         self.metrics.settled(settled);
     }
 
-    /// The sink knows sequences we never committed, or another batch under one of ours.
+    /// The sink knows sequences we never committed, or something else under one of ours: another batch, a Skip
+    /// where we have a batch or the reverse, or another count of readings.
     fn check_fork(&self, welcome: &v1::Welcome) -> Result<(), Failure> {
         let (durable_through, theirs) = (welcome.durable_through, welcome.durable_crc);
         let (ours_through, _) = self.stream.durable();
@@ -98,13 +99,39 @@ impl Resume<'_> {
                 "the sink has it through {durable_through}, the spool wrote it through {ours_through}"
             )));
         }
-        let ours = self.crc_at(durable_through)?;
-        if ours != 0 && theirs != 0 && ours != theirs {
+        let account = self.stream.account();
+        if durable_through == account.acked_through {
+            // What it was is not asked: a letter may be gone since, and a guessed state has no checksum.
+            let ours = account.acked_crc;
+            return forked_unless(ours == 0 || theirs == 0 || ours == theirs, durable_through);
+        }
+        let body = self.stream.read(durable_through);
+        let Some((before, count, fate)) = body.map_err(SpoolError::from)?.and_then(content) else {
+            return Ok(());
+        };
+        let same = match fate {
+            // A Skip stands for a batch that was set aside. Letters of what was acknowledged before may be gone.
+            Fate::Stored { crc } if crc != 0 && theirs == 0 => {
+                durable_through <= account.peak().0 || self.was_set_aside(durable_through)
+            }
+            Fate::Stored { crc } => crc == theirs,
+            Fate::Dropped(_) => theirs == 0,
+        };
+        forked_unless(same, durable_through)?;
+        let counts = welcome.readings_through > 0 || welcome.books.is_some();
+        if counts && welcome.readings_through != before + count {
             return Err(Failure::Forked(format!(
-                "the sink has another batch under sequence {durable_through}"
+                "the sink counts {} readings through sequence {durable_through}, the spool {}",
+                welcome.readings_through,
+                before + count
             )));
         }
         Ok(())
+    }
+
+    fn was_set_aside(&self, sequence: u64) -> bool {
+        let stream = hex(&self.stream.id);
+        self.spool.dead_letters().holds(&stream, sequence)
     }
 
     /// No sink has more readings of a stream than there were, or dropped more of them than it has: what
@@ -121,23 +148,6 @@ impl Resume<'_> {
             )));
         }
         Ok(())
-    }
-
-    /// Our checksum of a sequence; 0 where it is no batch or is no longer known.
-    fn crc_at(&self, sequence: u64) -> Result<u32, Failure> {
-        let account = self.stream.account();
-        if sequence == 0 {
-            return Ok(0);
-        }
-        if sequence == account.acked_through {
-            return Ok(account.acked_crc);
-        }
-        let body = self.stream.read(sequence).map_err(SpoolError::from)?;
-        let record = body.and_then(|body| record::decode(body).ok());
-        Ok(match record.and_then(|record| record.record) {
-            Some(v1::record::Record::Batch(batch)) => batch.header.map_or(0, |header| header.crc),
-            _ => 0,
-        })
     }
 
     /// Settles, from the records themselves, what the sink has beyond the last ack we saw: the ack
@@ -214,6 +224,15 @@ impl Resume<'_> {
         };
         self.settle(&piece, 0);
     }
+}
+
+fn forked_unless(same: bool, sequence: u64) -> Result<(), Failure> {
+    if same {
+        return Ok(());
+    }
+    Err(Failure::Forked(format!(
+        "the sink has something else under sequence {sequence}"
+    )))
 }
 
 /// Readings before, readings, and the fate an acknowledgement gives a record.

@@ -17,6 +17,7 @@ use crate::spool::{Overflow, SpoolConfig};
 mod damage;
 mod displaced;
 mod foreign;
+mod forked;
 mod hostile;
 mod newest;
 mod replay;

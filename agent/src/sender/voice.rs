@@ -54,7 +54,7 @@ impl Voice {
         match failure {
             Failure::NotASink(_) => tracing::error!(
                 error = %failure,
-                "{sink} does not answer as a weir sink: check WEIR_AGENT_SINK_URL (nothing is lost, the agent keeps trying)"
+                "{sink} does not answer as this agent's weir sink: check WEIR_AGENT_SINK_URL (still trying, readings wait in the spool)"
             ),
             Failure::Forked(_) => {
                 tracing::error!(error = %failure, "was the disk restored, or the machine cloned?");
