@@ -30,6 +30,7 @@ use crate::buffer::{Age, Parcel};
 use crate::config::Config;
 use crate::interruption::{Interruption, Marker};
 use crate::metrics::{QueueCollector, SamplingMetrics};
+use crate::pulse::{self, Pulse};
 use crate::queue::Queue;
 use crate::sampler::{Sampler, SharedState, Surroundings};
 use crate::sender::connect::Dial;
@@ -183,9 +184,11 @@ impl Agent {
         let keeper = Keeper::new(used, config.budget, &registry);
         let budget = keeper.seen();
         let states = start_samplers(&config, &batcher, &clock, &shutdown);
+        let moving = moving(&states, &batcher, &sender);
         let batching = shutdown.spawn("batcher", batch(batcher, shutdown.clone()));
         shutdown.spawn("sender", sender.run(shutdown.token()));
         shutdown.spawn("budget", keeper.run(shutdown.token()));
+        start_pulse(&config, &health, moving, &shutdown);
         lifecycle.ok();
         Ok(Agent {
             clock,
@@ -297,6 +300,20 @@ fn used(written: Arc<AtomicU64>, sender: &Sender, batcher: &Batcher) -> budget::
         spool: batcher.spool.clone(),
         age: batcher.age.clone(),
     }
+}
+
+fn moving(states: &[SharedState], batcher: &Batcher, sender: &Sender) -> pulse::Sources {
+    pulse::Sources {
+        sensors: states.to_vec(),
+        queue: batcher.queue.clone(),
+        spool: batcher.spool.clone(),
+        link: sender.link_state(),
+    }
+}
+
+fn start_pulse(config: &Config, health: &Health, moving: pulse::Sources, shutdown: &Shutdown) {
+    let pulse = Pulse::new(health, config).watch(moving, shutdown.token());
+    shutdown.spawn("pulse", pulse);
 }
 
 /// Starts one task per sensor, and one that closes the queue when all of them are done.

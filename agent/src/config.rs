@@ -92,7 +92,12 @@ impl Config {
 
     /// The same once the budgets have made batches and commits wait as long as they may.
     pub fn longest_loss_bound(&self) -> Duration {
-        self.budget.longest(self.waits()).loss_bound()
+        self.longest_waits().loss_bound()
+    }
+
+    /// What the budgets may make of the waits.
+    pub(crate) fn longest_waits(&self) -> Waits {
+        self.budget.longest(self.waits())
     }
 
     fn waits(&self) -> Waits {

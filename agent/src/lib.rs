@@ -20,6 +20,7 @@ mod budget;
 mod buffer;
 pub mod dead_letter;
 pub mod ledger;
+mod pulse;
 mod queue;
 mod sampler;
 pub mod sender;

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_process::exit::Exit;
+use weir_process::health::Stage;
+use weir_process::place::Place;
+use weir_process::progress::LOOK_EVERY;
 
 use crate::assembly::{Agent, Parts, StartError};
 use crate::config::Config;
@@ -21,6 +24,8 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
     let listener = listen(config.status_listen).await?;
     let agent = Agent::start(parts)?;
     // Only now the data directory is ours.
+    let place = Place::of([config.spool.data_dir.join("spool")]).map_err(StartError::Marker)?;
+    tokio::spawn(watch(place, agent.health.stage("data", None)));
     status::write_endpoints(&config.spool.data_dir, listener.as_ref());
     let status = CancellationToken::new();
     if let Some(listener) = listener {
@@ -48,6 +53,20 @@ fn sources(config: Config, agent: &Agent) -> Sources {
         budget: agent.budget.clone(),
         age: agent.age.clone(),
         displaced: agent.displaced.clone(),
+    }
+}
+
+/// Says so when the spool's directory is removed or replaced: what is written there then is lost.
+async fn watch(place: Place, stage: Stage) {
+    loop {
+        match place.check() {
+            Ok(()) => stage.ok(),
+            Err(reason) => {
+                tracing::error!(reason, "what is sampled now is not kept: restart the agent");
+                return stage.dead(format!("{reason}: what is written is lost"));
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct SensorConfig {
 /// What a sensor does, for the status page.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SensorState {
+    /// Ticks that came: readings or not, the sampler is at work.
+    pub(crate) ticks: u64,
     /// Reads that gave readings.
     pub(crate) reads: u64,
     /// Reads that did not.
@@ -148,6 +150,7 @@ impl Sampler {
     }
 
     async fn tick(&mut self, tick: Instant) {
+        self.around.state.lock().ticks += 1;
         let skipped = self.skipped(tick);
         self.around.metrics.missed(skipped, Missed::Blocked);
         if self.resume_at.is_some_and(|resume_at| tick < resume_at) {

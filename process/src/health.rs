@@ -2,12 +2,14 @@
 //!
 //! A stage starts out as "starting" and is not ready until it says [`Stage::ok`]. A stage that was given a limit must
 //! also keep saying so: when it has been silent for longer, it is reported as stalled even though nothing failed.
+//! Whatever is wrong says since when.
 //! Ready means that every stage is fine; alive means that no stage is beyond recovery ([`Stage::dead`]), so that a
 //! restart is asked for only where a restart helps.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock::Clock;
 
@@ -18,6 +20,23 @@ pub struct Failing {
     pub stage: &'static str,
     /// What is wrong with it, in words for the operator.
     pub reason: String,
+    /// Since when, in Unix nanoseconds.
+    pub since_ns: i64,
+    /// For how long, by the monotonic clock.
+    pub lasts: Duration,
+}
+
+impl fmt::Display for Failing {
+    /// The reason, and since when.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.reason)?;
+        if let Ok(ns) = u64::try_from(self.since_ns) {
+            let since = UNIX_EPOCH + Duration::from_nanos(ns);
+            let since = humantime::format_rfc3339_seconds(since);
+            write!(formatter, ", since {since}")?;
+        }
+        write!(formatter, " ({} s)", self.lasts.as_secs())
+    }
 }
 
 /// All stages of one program. Cloning gives another handle to the same.
@@ -33,9 +52,16 @@ struct Inner {
 
 struct Entry {
     state: State,
-    /// Monotonic time of the last sign of life.
-    progress_ns: u64,
+    /// When the state began; of a stage that is fine, its last sign of life.
+    since: Since,
     within: Option<Duration>,
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy)]
+struct Since {
+    wall_ns: i64,
+    monotonic_ns: u64,
 }
 
 enum State {
@@ -65,7 +91,7 @@ impl Health {
     pub fn stage(&self, name: &'static str, within: Option<Duration>) -> Stage {
         let entry = Entry {
             state: State::Starting,
-            progress_ns: self.inner.clock.monotonic_ns(),
+            since: self.inner.since(Duration::ZERO),
             within,
         };
         self.inner.lock().insert(name, entry);
@@ -101,12 +127,17 @@ impl Health {
     }
 
     fn faults(&self, fault: impl Fn(&Entry) -> Option<String>) -> Result<(), Vec<Failing>> {
-        let failing: Vec<Failing> = self
-            .inner
-            .lock()
-            .iter()
-            .filter_map(|(&stage, entry)| fault(entry).map(|reason| Failing { stage, reason }))
-            .collect();
+        let now_ns = self.inner.clock.monotonic_ns();
+        let stages = self.inner.lock();
+        let failing = stages.iter().filter_map(|(&stage, entry)| {
+            Some(Failing {
+                stage,
+                reason: fault(entry)?,
+                since_ns: entry.since.wall_ns,
+                lasts: Duration::from_nanos(now_ns.saturating_sub(entry.since.monotonic_ns)),
+            })
+        });
+        let failing: Vec<Failing> = failing.collect();
         if failing.is_empty() {
             Ok(())
         } else {
@@ -120,6 +151,16 @@ impl Inner {
         // Every change is one assignment: a panic elsewhere leaves nothing half done.
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The moment so long ago.
+    fn since(&self, ago: Duration) -> Since {
+        let ns = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+        let wall_ns = self.clock.wall_ns();
+        Since {
+            wall_ns: wall_ns.saturating_sub_unsigned(ns),
+            monotonic_ns: self.clock.monotonic_ns().saturating_sub(ns),
+        }
+    }
 }
 
 impl Entry {
@@ -129,9 +170,8 @@ impl Entry {
             State::Failing(reason) | State::Dead(reason) => Some(reason.clone()),
             State::Ok => {
                 let within = self.within?;
-                let silent = Duration::from_nanos(now_ns.saturating_sub(self.progress_ns));
-                let whole = silent.as_secs();
-                (silent > within).then(|| format!("no progress for {whole} s"))
+                let silent = Duration::from_nanos(now_ns.saturating_sub(self.since.monotonic_ns));
+                (silent > within).then(|| "no progress".to_owned())
             }
         }
     }
@@ -140,26 +180,37 @@ impl Entry {
 impl Stage {
     /// Says that all is well, and that something moved.
     pub fn ok(&self) {
-        self.set(State::Ok);
+        self.set(State::Ok, Duration::ZERO);
     }
 
     /// Says what is wrong; [`Stage::ok`] takes it back.
     pub fn failing(&self, reason: impl Into<String>) {
-        self.set(State::Failing(reason.into()));
+        self.set(State::Failing(reason.into()), Duration::ZERO);
+    }
+
+    /// [`Stage::failing`], of something that was noticed only so long after it began.
+    pub fn stalled(&self, reason: impl Into<String>, since: Duration) {
+        self.set(State::Failing(reason.into()), since);
     }
 
     /// Says that this cannot get well again without a restart. Nothing takes it back.
     pub fn dead(&self, reason: impl Into<String>) {
-        self.set(State::Dead(reason.into()));
+        self.set(State::Dead(reason.into()), Duration::ZERO);
     }
 
-    fn set(&self, state: State) {
-        let now = self.inner.clock.monotonic_ns();
+    fn set(&self, state: State, ago: Duration) {
+        let since = self.inner.since(ago);
         if let Some(entry) = self.inner.lock().get_mut(self.name)
             && !matches!(entry.state, State::Dead(_))
         {
+            // Another reason does not make it a new fault.
+            if !matches!(
+                (&entry.state, &state),
+                (State::Failing(_), State::Failing(_))
+            ) {
+                entry.since = since;
+            }
             entry.state = state;
-            entry.progress_ns = now;
         }
     }
 }
@@ -212,12 +263,34 @@ mod tests {
         clock.advance(Duration::from_secs(30));
         assert_eq!(health.ready(), Ok(()));
         clock.advance(Duration::from_secs(1));
+        assert_eq!(reasons(&health), [("fold", "no progress".to_owned())]);
+        let failing = &health.ready().unwrap_err()[0];
         assert_eq!(
-            reasons(&health),
-            [("fold", "no progress for 31 s".to_owned())]
+            failing.to_string(),
+            "no progress, since 1970-01-01T00:00:00Z (31 s)"
         );
         fold.ok();
         assert_eq!(health.ready(), Ok(()));
+    }
+
+    /// Red when a second reason begins a new fault, or when what was noticed late counts from then.
+    #[test]
+    fn a_fault_says_since_when_whatever_its_reason_is_by_now() {
+        let (clock, health) = health();
+        let disk = health.stage("disk", None);
+        disk.ok();
+        clock.advance(Duration::from_secs(100));
+        disk.stalled("nothing moves", Duration::from_secs(10));
+        clock.advance(Duration::from_secs(5));
+        disk.failing("disk full");
+        let failing = &health.ready().unwrap_err()[0];
+        assert_eq!(
+            failing.to_string(),
+            "disk full, since 1970-01-01T00:01:30Z (15 s)"
+        );
+        disk.ok();
+        disk.failing("disk full");
+        assert_eq!(health.ready().unwrap_err()[0].lasts, Duration::ZERO);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | path | 200 | 503 |
 //! |---|---|---|
 //! | `/livez` | the program can recover by itself | only a restart helps |
-//! | `/readyz`, `/healthz` | every stage is fine | one line `stage: reason` for each that is not |
+//! | `/readyz`, `/healthz` | every stage is fine | one line `stage: reason, since when` for each that is not |
 //! | `/metrics` | all metrics in the OpenMetrics text format | - |
 //!
 //! A plain function, so that any HTTP server can mount it.
@@ -37,7 +37,7 @@ fn verdict(result: Result<(), Vec<Failing>>) -> Response<Full<Bytes>> {
     match result {
         Ok(()) => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
         Err(failing) => {
-            let line = |fault: Failing| format!("{}: {}\n", fault.stage, fault.reason);
+            let line = |fault: Failing| format!("{}: {fault}\n", fault.stage);
             let text = failing.into_iter().map(line).collect();
             reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
         }
@@ -74,12 +74,13 @@ mod tests {
         let health = Health::new(Arc::new(ManualClock::new(0)));
         let journal = health.stage("journal", None);
         health.stage("fold", None).failing("catalog locked");
-        let expected = "fold: catalog locked\njournal: starting\n".to_owned();
+        let since = "since 1970-01-01T00:00:00Z (0 s)";
+        let expected = format!("fold: catalog locked, {since}\njournal: starting, {since}\n");
         assert_eq!(ask("/readyz", &health).await, (503, expected.clone()));
         assert_eq!(ask("/healthz", &health).await, (503, expected));
         assert_eq!(ask("/livez", &health).await, (200, "ok\n".to_owned()));
         journal.dead("fsync failed");
-        let expected = "journal: fsync failed\n".to_owned();
+        let expected = format!("journal: fsync failed, {since}\n");
         assert_eq!(ask("/livez", &health).await, (503, expected));
     }
 

@@ -53,6 +53,7 @@ use crate::http::Books;
 use crate::ingest::{Ingest, RestoreError};
 use crate::maintenance::{Maintenance, MaintenanceConfig};
 use crate::metrics::{self, IngestMetrics};
+use crate::pulse::Pulse;
 use crate::store::Store;
 
 /// What runs the journal's writer.
@@ -141,6 +142,7 @@ pub struct Sink {
     health: Health,
     registry: Registry,
     maintenance: MaintenanceConfig,
+    flush_interval: Duration,
 }
 
 /// A running sink. Dropping it stops nothing.
@@ -197,6 +199,7 @@ impl Sink {
             health,
             registry,
             maintenance: maintenance_config(config),
+            flush_interval: config.store.flush_interval,
         })
     }
 
@@ -244,6 +247,7 @@ impl Sink {
             health,
             registry,
             maintenance,
+            flush_interval,
         } = self;
         let committer = parts.committer;
         match parts.writer {
@@ -262,6 +266,13 @@ impl Sink {
             verdict: Verdict::default(),
         };
         running.watch_gate(&health, &ingest);
+        let pulse = Pulse::new(&health, flush_interval);
+        let looking = pulse.watch(
+            parts.journal.clone(),
+            fold.handle(),
+            running.shutdown.token(),
+        );
+        running.shutdown.spawn("pulse", looking);
         let watching = ingest.clone().watch_spools(running.shutdown.token());
         running.shutdown.spawn("spools", watching);
         let maintenance = Maintenance::new(

@@ -22,6 +22,7 @@ pub mod catalog;
 mod compaction;
 pub mod fold;
 pub mod maintenance;
+mod pulse;
 mod retention;
 pub mod store;
 pub mod writer;

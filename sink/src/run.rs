@@ -8,6 +8,7 @@ mod endpoints;
 mod reserve;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,7 +16,10 @@ use tokio::net::TcpListener;
 use weir_journal::Disk;
 use weir_process::clock::SystemClock;
 use weir_process::exit::Exit;
+use weir_process::health::Stage;
 use weir_process::metrics::version_with_commit;
+use weir_process::place::Place;
+use weir_process::progress::LOOK_EVERY;
 use weir_process::shutdown::Shutdown;
 
 use crate::assembly::{Parts, Running, Sink, StartError, Writer, open_journal};
@@ -46,6 +50,9 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
     warn_of_plaintext(&[endpoints.grpc, endpoints.http]);
     let shutdown = Shutdown::new();
     shutdown.spawn("reserve", reserve.keep(shutdown.token()));
+    let stage = sink.health().stage("data", None);
+    let watching = watch(place(&config)?, stage, shutdown.clone());
+    let watching = shutdown.spawn("data", watching);
     let running = start(&config, shutdown, sink, (grpc, http))?;
     if let Err(error) = endpoints.write(&config.data_dir) {
         tracing::warn!(%error, "cannot write endpoints.json: the commands on this machine need --url");
@@ -53,7 +60,8 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
     tracing::info!(grpc = %endpoints.grpc, http = %endpoints.http, "listening");
     let exit = running.until_stopped(config.shutdown_grace).await;
     Endpoints::remove(&config.data_dir);
-    Ok(exit)
+    let gone = watching.await.unwrap_or(false);
+    Ok(if gone { Exit::Io } else { exit })
 }
 
 /// A journal that cannot be opened means another sink: nothing else was touched before.
@@ -68,6 +76,35 @@ async fn open(config: &Config) -> anyhow::Result<Sink> {
         clock: Arc::new(SystemClock),
     };
     Sink::open(config, parts).await.map_err(name_recover)
+}
+
+/// What must stay where it is.
+fn place(config: &Config) -> anyhow::Result<Place> {
+    let paths = [&config.journal_dir, &config.store_dir, &config.catalog_file];
+    Place::of(paths.map(PathBuf::from)).context("cannot look at the data directory")
+}
+
+/// Ends the sink when one of them is removed or replaced: an ack would promise what is lost. Answers
+/// whether that was the reason to stop.
+async fn watch(place: Place, stage: Stage, shutdown: Shutdown) -> bool {
+    let token = shutdown.token();
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            () = token.cancelled() => return false,
+            _ = ticks.tick() => {}
+        }
+        match place.check() {
+            Ok(()) => stage.ok(),
+            Err(reason) => {
+                tracing::error!(reason, "what is accepted now would be lost: stopping");
+                stage.dead(reason);
+                shutdown.stop();
+                return true;
+            }
+        }
+    }
 }
 
 fn start(

@@ -33,6 +33,8 @@ pub struct Plan {
     pub refuse: Option<u64>,
     /// End the call with INVALID_ARGUMENT whenever this sequence comes.
     pub invalid: Option<u64>,
+    /// Welcome every agent, and then take and answer nothing.
+    pub silent: bool,
 }
 
 /// Which batch: stream and sequence.
@@ -203,7 +205,7 @@ async fn serve(
             .as_ref()
             .ok_or_else(|| Status::invalid_argument("no Hello"))?
             .stream_id;
-        if request.records.is_empty() {
+        if request.records.is_empty() || lock(&state).plan.silent {
             continue;
         }
         let refused = accept(&state, stream, request.records, &mut discard_after)?;

@@ -62,6 +62,25 @@ impl Spool {
         }
     }
 
+    /// What moves, for `pulse`: the last durable sequence and the batches that wait behind it; a number that
+    /// changes with every ack, and the readings that wait for one.
+    pub(crate) fn pulse(&self) -> ((u64, u64), (u64, u64)) {
+        let inner = self.lock();
+        let commit = inner.live().map_or((0, 0), |live| {
+            let durable_through = live.progress().borrow().durable_through;
+            let last = live.journal.next() - 1;
+            (durable_through, last.saturating_sub(durable_through))
+        });
+        let mut acks = inner.retired.produced;
+        let mut readings = 0;
+        for stream in &inner.streams {
+            let account = stream.account();
+            acks = acks.wrapping_add(account.acked_through);
+            readings += stream.durable().1.saturating_sub(account.readings_through);
+        }
+        (commit, (acks, readings))
+    }
+
     /// The live stream's high-water mark on disk: one small write and sync.
     fn note_progress(&self) {
         let live = self.lock().live();

@@ -130,7 +130,7 @@ impl Report {
             Ok(()) => BTreeMap::new(),
             Err(stages) => stages
                 .into_iter()
-                .map(|stage| (stage.stage.to_owned(), stage.reason))
+                .map(|stage| (stage.stage.to_owned(), stage.to_string()))
                 .collect(),
         };
         let held = sources.queue.totals().held;

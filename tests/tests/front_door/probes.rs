@@ -5,8 +5,12 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use weir_tests::faulty::{FaultySink, Plan};
+use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink, run_once};
 use weir_tests::{http as client, programs};
+
+use crate::stored::LIMIT;
 
 #[tokio::test]
 async fn sink_answers_probes_on_both_ports() {
@@ -47,6 +51,78 @@ async fn sink_answers_probes_on_both_ports() {
     assert!(status.success(), "{status}:\n{}", sink.log());
     let gone = run_once(&programs::sink(), &["health", "--url", &url], &[]);
     assert!(!gone.status.success());
+}
+
+/// An ack into a directory that is gone would be a lie. Red when the paths are not looked at.
+#[tokio::test]
+async fn sink_whose_data_directory_is_gone_says_so_and_stops() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mut sink = Sink::start(place.path(), &[]).await;
+    let url = format!("http://{}", sink.http);
+    let ask = || run_once(&programs::sink(), &["health", "--url", &url], &[]);
+    assert!(ask().status.success());
+    std::fs::rename(sink.data(), place.path().join("away")).expect("moved");
+    until("an unhealthy sink", LIMIT, || async {
+        (!ask().status.success()).then_some(())
+    })
+    .await;
+    let status = sink.ended("a sink without its directory to stop").await;
+    assert_eq!(status.code(), Some(74), "{}", sink.log());
+    assert!(sink.log().contains("is gone"), "{}", sink.log());
+}
+
+/// Red when the path is not looked at: the agent would go on into a directory without a name.
+#[tokio::test]
+async fn agent_whose_spool_is_gone_says_so() {
+    let place = tempfile::tempdir().expect("a directory");
+    let agent = Agent::start(place.path(), "robbed", "http://127.0.0.1:1", &[]).await;
+    std::fs::rename(agent.data().join("spool"), place.path().join("away")).expect("moved");
+    let body = until("an unready agent", LIMIT, || async {
+        let (status, body) = client::get(agent.status, "/readyz").await.ok()?;
+        (status == StatusCode::SERVICE_UNAVAILABLE).then_some(body)
+    })
+    .await;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert!(
+        body.contains("data: ") && body.contains("is gone"),
+        "{body}"
+    );
+    assert!(body.contains(", since 20"), "{body}");
+}
+
+/// Red with the limit of `delivery` an hour.
+#[tokio::test]
+async fn agent_that_gets_no_acks_says_so_while_it_goes_on() {
+    let place = tempfile::tempdir().expect("a directory");
+    let plan = Plan {
+        silent: true,
+        ..Plan::default()
+    };
+    let sink = FaultySink::start(plan).await;
+    let url = format!("http://{}", sink.address);
+    let settings = [
+        ("TIMEOUT_ACK", "1s"),
+        ("RETRY_MIN_DELAY", "50ms"),
+        ("RETRY_MAX_DELAY", "100ms"),
+        ("SAMPLE_INTERVAL", "100ms"),
+    ];
+    let agent = Agent::start(place.path(), "unheard", &url, &settings).await;
+    let body = until("an unready agent", LIMIT, || async {
+        let (status, body) = client::get(agent.status, "/readyz").await.ok()?;
+        (status == StatusCode::SERVICE_UNAVAILABLE).then_some(body)
+    })
+    .await;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert!(
+        body.starts_with("delivery: the sink lets the agent in"),
+        "{body}"
+    );
+    sink.plan(Plan::default());
+    until("acks make it ready", LIMIT, || async {
+        let (status, _) = client::get(agent.status, "/readyz").await.ok()?;
+        (status == StatusCode::OK).then_some(())
+    })
+    .await;
 }
 
 /// An absent sink is no reason to restart an agent: it keeps what it samples.
