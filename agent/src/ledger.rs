@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::spool::Dropping;
 use weir_proto::v1;
 
 #[cfg(test)]
@@ -157,6 +158,8 @@ pub(crate) struct Books {
     pub(crate) stream_id: [u8; 16],
     pub(crate) live: bool,
     pub(crate) account: Account,
+    /// Drops that no ack covers.
+    pub(crate) dropping: Dropping,
     /// Readings that were refused and put back into the spool since.
     pub(crate) replayed: u64,
     /// Readings through the last record a completed commit covers.
@@ -193,6 +196,8 @@ pub struct StreamView {
     pub spooled: u64,
     /// Readings dropped for good, by reason; only reasons that occurred.
     pub dropped: BTreeMap<String, u64>,
+    /// Part of `spooled`: the agent will not send these, and the sink has not confirmed it. By reason.
+    pub dropping: BTreeMap<String, u64>,
     /// Readings that were refused and put back since: they are produced anew by another stream.
     pub replayed: u64,
     /// `produced - acked - spooled - dropped - replayed`; anything but 0 is a fault to report.
@@ -216,6 +221,8 @@ pub struct Totals {
     pub spooled: u64,
     /// Sum of [`StreamView::dropped`].
     pub dropped: BTreeMap<String, u64>,
+    /// Sum of [`StreamView::dropping`], and what is in no stream yet.
+    pub dropping: BTreeMap<String, u64>,
     /// Sum of [`StreamView::replayed`].
     pub replayed: u64,
     /// Sum of [`StreamView::unexplained`].
@@ -230,6 +237,9 @@ impl Totals {
         self.spooled += stream.spooled;
         for (reason, readings) in &stream.dropped {
             *self.dropped.entry(reason.clone()).or_default() += readings;
+        }
+        for (reason, readings) in &stream.dropping {
+            *self.dropping.entry(reason.clone()).or_default() += readings;
         }
         self.replayed += stream.replayed;
         self.unexplained += stream.unexplained;
@@ -254,6 +264,7 @@ impl Books {
             acked: account.stored,
             spooled: self.produced.saturating_sub(account.readings_through),
             dropped,
+            dropping: self.dropping.clone(),
             replayed,
             unexplained: account.unexplained(),
             acked_through: account.acked_through,

@@ -37,6 +37,7 @@ use weir_proto::v1;
 
 use crate::ledger;
 
+mod dropping;
 mod error;
 pub(crate) mod inspect;
 mod look;
@@ -49,6 +50,7 @@ mod retire;
 mod state;
 mod stream;
 
+pub(crate) use dropping::{Dropping, Pending};
 pub use error::SpoolError;
 pub(crate) use recover::hex;
 pub(crate) use replay::Replayed;
@@ -363,6 +365,9 @@ impl Spool {
             let view = stream.view(None);
             totals.add(&view);
             streams.push(view);
+        }
+        for (reason, readings) in &inner.lost {
+            dropping::add(&mut totals.dropping, *reason, *readings);
         }
         ledger::View {
             streams,

@@ -25,6 +25,7 @@ fn dropped(from: u64, through: u64, before: u64, readings: u64, reason: v1::Drop
 fn view(account: &Account, produced: u64) -> StreamView {
     let books = Books {
         replayed: 0,
+        dropping: Dropping::new(),
         stream_id: [1; 16],
         live: true,
         account: account.clone(),

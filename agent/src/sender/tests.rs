@@ -16,6 +16,7 @@ use crate::spool::{Overflow, SpoolConfig};
 
 mod damage;
 mod displaced;
+mod dropping;
 mod foreign;
 mod forked;
 mod hostile;

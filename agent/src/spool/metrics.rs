@@ -153,6 +153,11 @@ impl Collector for Scrape {
             count(view.totals.spooled),
         )?;
         gauges.add(
+            "ledger_dropping",
+            "readings dropped by the agent, not confirmed by the sink",
+            count(view.totals.dropping.values().sum()),
+        )?;
+        gauges.add(
             "ledger_unexplained",
             "readings the books cannot account for",
             view.totals.unexplained,

@@ -17,7 +17,7 @@ use weir_proto::{record, v1};
 
 use super::state::{State, StateFile};
 use super::stream::{Parts, Stream, preamble};
-use super::{Inner, Spool, SpoolConfig, SpoolError, Writers};
+use super::{Inner, Pending, Spool, SpoolConfig, SpoolError, Writers};
 
 /// Most bytes of appended batches that wait in memory for their commit.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -151,6 +151,7 @@ fn create(
         state: State::default(),
         dictionary,
         durable: (0, 0),
+        dropping: Vec::new(),
     });
     Ok((stream, writer))
 }
@@ -196,7 +197,7 @@ fn open_old(
         }
         other => other.map_err(fault("read the state of", &dir))?,
     };
-    let survey = survey(&journal)?;
+    let mut survey = survey(&journal)?;
     let state = state.unwrap_or_else(|| guess(&survey, &dir));
     let last = journal.recovery().next - 1;
     let empty = last == 0 && state.known_through == 0 && !state.announced;
@@ -206,6 +207,7 @@ fn open_old(
         return Ok(None);
     }
     let durable = survey.durable(last, &state);
+    survey.miss_ends(&state, durable);
     report(&journal, &dir, durable, &state);
     Ok(Some(Stream::new(Parts {
         id,
@@ -216,6 +218,7 @@ fn open_old(
         state,
         dictionary: survey.dictionary,
         durable,
+        dropping: survey.dropping,
     })))
 }
 
@@ -266,6 +269,8 @@ struct Survey {
     first: Option<(u64, u64)>,
     /// The last record: its sequence and the readings through it.
     last: Option<(u64, u64)>,
+    /// What Skips name, and what is missing between two records.
+    dropping: Vec<Pending>,
 }
 
 /// Reads every record's clear-text part; payloads are shared, not copied.
@@ -286,6 +291,11 @@ fn survey(journal: &Journal) -> Result<Survey, SpoolError> {
             }
             Some(v1::record::Record::Skip(skip)) => {
                 survey.count(number, skip.readings_before, skip.readings);
+                survey.dropping.push(Pending {
+                    through: number,
+                    reason: skip.reason,
+                    readings: skip.readings,
+                });
             }
             Some(v1::record::Record::Definitions(definitions)) => survey.define(definitions.series),
             Some(v1::record::Record::Close(_)) | None => {}
@@ -313,8 +323,35 @@ impl Survey {
     }
 
     fn count(&mut self, number: u64, before: u64, readings: u64) {
+        if let Some((_, through)) = self.last {
+            self.miss(number - 1, before.saturating_sub(through));
+        }
         self.first.get_or_insert((number, before));
         self.last = Some((number, before.saturating_add(readings)));
+    }
+
+    fn miss(&mut self, through: u64, readings: u64) {
+        if readings > 0 {
+            self.dropping.push(Pending {
+                through,
+                reason: v1::DropReason::Damaged.into(),
+                readings,
+            });
+        }
+    }
+
+    /// What is missing before the first record and behind the last one, too.
+    fn miss_ends(&mut self, state: &State, durable: (u64, u64)) {
+        let account = &state.account;
+        if let Some((number, before)) = self.first {
+            let known = state.dropped_readings.max(account.readings_through);
+            self.miss(number - 1, before.saturating_sub(known));
+        }
+        let through = self
+            .last
+            .map_or(account.readings_through, |(_, through)| through);
+        let known = through.max(state.dropped_readings);
+        self.miss(durable.0, durable.1.saturating_sub(known));
     }
 
     /// The end of the stream: its last sequence and the readings through it, from the records or,

@@ -17,7 +17,7 @@ use weir_proto::{record, v1};
 
 use super::recover::hex;
 use super::state::{State, StateFile};
-use super::{Draft, RECORD_KIND, SpoolError};
+use super::{Draft, Pending, RECORD_KIND, SpoolError, dropping};
 use crate::ledger::{Account, Books, Dropped, Piece, Settled, StreamView};
 
 /// Most a record adds to its payload: frame, header, field tags; and the frames around a preamble.
@@ -43,6 +43,8 @@ pub(super) struct Ledger {
     pub(super) state: State,
     /// Appended and not known to be durable: sequence, and readings of the stream through it.
     waiting: VecDeque<(u64, u64)>,
+    /// Drops that no ack covers.
+    dropping: Vec<Pending>,
     pub(super) durable_through: u64,
     durable_readings: u64,
     appended_readings: u64,
@@ -66,6 +68,8 @@ pub(crate) struct Parts {
     pub(crate) dictionary: BTreeMap<u32, v1::Series>,
     /// The last sequence of the stream, and its readings through it.
     pub(crate) durable: (u64, u64),
+    /// What is missing of it, and what it says was dropped.
+    pub(crate) dropping: Vec<Pending>,
 }
 
 impl Stream {
@@ -83,6 +87,7 @@ impl Stream {
                 file: parts.file,
                 state: parts.state,
                 waiting: VecDeque::new(),
+                dropping: parts.dropping,
                 durable_through,
                 durable_readings,
                 appended_readings: durable_readings,
@@ -139,7 +144,13 @@ impl Stream {
         let body = record::encode(&v1::Record {
             record: Some(v1::record::Record::Skip(skip)),
         });
-        self.append(&mut ledger, &body, readings)
+        let appended = self.append(&mut ledger, &body, readings)?;
+        ledger.dropping.push(Pending {
+            through: sequence,
+            reason,
+            readings,
+        });
+        Ok(appended)
     }
 
     /// Appends a record of another stream under this one's numbers: see `spool/retire.rs`.
@@ -397,7 +408,16 @@ impl Stream {
         self.refresh(&mut ledger);
         let oldest_unacked_ns =
             oldest_unacked_ns.unwrap_or_else(|| self.oldest_unacked(&mut ledger));
+        let given_up = self.is_given_up();
+        let Ledger {
+            dropping,
+            state,
+            durable_readings,
+            ..
+        } = &mut *ledger;
+        let dropping = dropping::sum(dropping, state, given_up, *durable_readings);
         let books = Books {
+            dropping,
             stream_id: self.id,
             live: self.is_live(),
             account: ledger.state.account.clone(),

@@ -114,6 +114,9 @@ struct Books {
     /// By reason.
     dropped: BTreeMap<String, u64>,
     dropped_total: u64,
+    /// Part of `spooled`, or in no stream yet: dropped by the agent, not confirmed by the sink. By reason.
+    #[serde(default)]
+    dropping: BTreeMap<String, u64>,
     /// Refused, and put back since: produced anew by another stream.
     #[serde(default)]
     replayed: u64,
@@ -187,6 +190,7 @@ impl Report {
                 spooled: totals.spooled,
                 dropped_total: totals.dropped.values().sum(),
                 dropped: totals.dropped,
+                dropping: totals.dropping,
                 replayed: totals.replayed,
                 unexplained: totals.unexplained,
             },
@@ -238,6 +242,9 @@ impl Report {
         line("flash", &self.budget.flash());
         line("wire", &self.budget.wire());
         line("loss", &self.budget.loss());
+        if !self.ledger.dropping.is_empty() {
+            line("dropping", &self.ledger.dropping_text());
+        }
         text.push('\n');
         text.push_str(&self.sensors_table().render());
         text.push('\n');
@@ -278,6 +285,7 @@ impl Report {
             ("acked", Right),
             ("spooled", Right),
             ("dropped", Right),
+            ("dropping", Right),
             ("unexplained", Right),
             ("oldest unacked", Right),
         ]);
@@ -288,6 +296,7 @@ impl Report {
                 &books.acked.to_string(),
                 &books.spooled.to_string(),
                 &books.dropped_total.to_string(),
+                &books.dropping.values().sum::<u64>().to_string(),
                 &books.unexplained.to_string(),
                 age,
             ]);
@@ -301,6 +310,15 @@ impl Report {
         }
         row("all", &self.ledger, "");
         table
+    }
+}
+
+impl Books {
+    fn dropping_text(&self) -> String {
+        let reasons = self.dropping.iter();
+        let reasons = reasons.map(|(reason, readings)| format!("{reason} {readings}"));
+        let reasons: Vec<String> = reasons.collect();
+        format!("{}: not confirmed by the sink yet", reasons.join(", "))
     }
 }
 
@@ -362,6 +380,7 @@ fn stream(view: StreamView, wall_ns: i64) -> Stream {
             spooled: view.spooled,
             dropped_total: view.dropped.values().sum(),
             dropped: view.dropped,
+            dropping: view.dropping,
             replayed: view.replayed,
             unexplained: view.unexplained,
         },
