@@ -51,7 +51,7 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new();
     shutdown.spawn("reserve", reserve.keep(shutdown.token()));
     let stage = sink.health().stage("data", None);
-    let watching = watch(place(&config)?, stage, shutdown.clone());
+    let watching = watch(Places::of(&config)?, stage, shutdown.clone());
     let watching = shutdown.spawn("data", watching);
     let running = start(&config, shutdown, sink, (grpc, http))?;
     if let Err(error) = endpoints.write(&config.data_dir) {
@@ -78,15 +78,30 @@ async fn open(config: &Config) -> anyhow::Result<Sink> {
     Sink::open(config, parts).await.map_err(name_recover)
 }
 
-/// What must stay where it is.
-fn place(config: &Config) -> anyhow::Result<Place> {
-    let paths = [&config.journal_dir, &config.store_dir, &config.catalog_file];
-    Place::of(paths.map(PathBuf::from)).context("cannot look at the data directory")
+/// What must stay where it was found.
+struct Places {
+    /// Journal and catalog: without them an ack would promise what is lost.
+    books: Place,
+    /// The files: what comes while they are away stays in the journal.
+    files: Place,
 }
 
-/// Ends the sink when one of them is removed or replaced: an ack would promise what is lost. Answers
-/// whether that was the reason to stop.
-async fn watch(place: Place, stage: Stage, shutdown: Shutdown) -> bool {
+impl Places {
+    fn of(config: &Config) -> anyhow::Result<Places> {
+        let place = |paths: &[&PathBuf]| Place::of(paths.iter().map(PathBuf::from));
+        let places = || {
+            Ok::<_, std::io::Error>(Places {
+                books: place(&[&config.journal_dir, &config.catalog_file])?,
+                files: place(&[&config.store_dir])?,
+            })
+        };
+        places().context("cannot look at the data directory")
+    }
+}
+
+/// Ends the sink when its books are removed or replaced, and is not ready while its files are. Answers
+/// whether it had to end.
+async fn watch(places: Places, stage: Stage, shutdown: Shutdown) -> bool {
     let token = shutdown.token();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     loop {
@@ -95,14 +110,15 @@ async fn watch(place: Place, stage: Stage, shutdown: Shutdown) -> bool {
             () = token.cancelled() => return false,
             _ = ticks.tick() => {}
         }
-        match place.check() {
+        if let Err(reason) = places.books.check() {
+            tracing::error!(reason, "what is accepted now would be lost: stopping");
+            stage.dead(reason);
+            shutdown.stop();
+            return true;
+        }
+        match places.files.check() {
             Ok(()) => stage.ok(),
-            Err(reason) => {
-                tracing::error!(reason, "what is accepted now would be lost: stopping");
-                stage.dead(reason);
-                shutdown.stop();
-                return true;
-            }
+            Err(reason) => stage.failing(reason),
         }
     }
 }

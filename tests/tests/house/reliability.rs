@@ -12,15 +12,25 @@ fn named_tests(text: &str) -> Vec<(String, String)> {
         .skip(1)
         .step_by(2)
         .filter_map(|quoted| quoted.split_once("::"))
-        .map(|(file, test)| (format!("/{}.rs", file.trim_end_matches(".rs")), format!("fn {test}(")))
+        .map(|(file, test)| {
+            (
+                format!("/{}.rs", file.trim_end_matches(".rs")),
+                format!("fn {test}("),
+            )
+        })
         .collect()
 }
 
 /// Those that no file has.
 fn missing(named: &[(String, String)]) -> Vec<&(String, String)> {
-    let files: Vec<_> = MAY_IMPORT.iter().flat_map(|(member, _)| sources(member)).collect();
+    let files: Vec<_> = MAY_IMPORT
+        .iter()
+        .flat_map(|(member, _)| sources(member))
+        .collect();
     let exists = |(file, test): &&(String, String)| {
-        files.iter().any(|(path, text)| path.to_string_lossy().ends_with(file.as_str()) && text.contains(test.as_str()))
+        files.iter().any(|(path, text)| {
+            path.to_string_lossy().ends_with(file.as_str()) && text.contains(test.as_str())
+        })
     };
     named.iter().filter(|named| !exists(named)).collect()
 }
@@ -35,7 +45,9 @@ fn every_promise_names_tests_that_exist() {
 
 #[test]
 fn a_test_that_does_not_exist_is_seen() {
-    let named = named_tests("by `house/reliability.rs::a_test_that_does_not_exist_is_seen` and `reliability::made_up`");
+    let named = named_tests(
+        "by `house/reliability.rs::a_test_that_does_not_exist_is_seen` and `reliability::made_up`",
+    );
     assert_eq!(missing(&named), [&named[1]]);
 }
 
@@ -44,6 +56,9 @@ fn every_mutation_stands_there() {
     let text = fs::read_to_string(root().join("docs/reliability.md")).expect("docs/reliability.md");
     for mutant in Mutant::ALL {
         let name = mutant.name();
-        assert!(text.contains(&format!("| `{name}` |")), "{name} is not described");
+        assert!(
+            text.contains(&format!("| `{name}` |")),
+            "{name} is not described"
+        );
     }
 }
