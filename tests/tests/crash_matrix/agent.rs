@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// `batch.max_age` and `spool.commit_interval` below, and what a busy machine adds.
 pub(crate) const LOSS_BOUND: Duration = Duration::from_millis(30 + 20 + 2000);
 
-/// How the agent counts, and how quickly.
+/// How the agent counts, and how quickly, with one stream per life.
 pub(crate) fn settings(fills_segments: bool) -> Vec<(&'static str, &'static str)> {
     let (interval, readings) = if fills_segments {
         ("1ms", "1")
@@ -35,30 +35,40 @@ pub(crate) fn settings(fills_segments: bool) -> Vec<(&'static str, &'static str)
         ("SPOOL_SEGMENT_BYTES", "64KiB"),
         ("RETRY_MIN_DELAY", "20ms"),
         ("RETRY_MAX_DELAY", "200ms"),
-        // Every outage here is long enough to begin another stream after it.
-        ("DELIVERY_BACKLOG_AGE", "100ms"),
-        ("REQUEST_MAX_BYTES", "1KiB"),
     ];
     COUNTING.into_iter().chain(quick).collect()
 }
 
+/// Every outage is long enough to begin another stream after it.
+const RENEWING: [(&str, &str); 2] = [
+    ("DELIVERY_BACKLOG_AGE", "100ms"),
+    ("REQUEST_MAX_BYTES", "1KiB"),
+];
+
 /// Runs one case; what is wrong, if anything is.
 pub(crate) async fn run(case: &Case, sink: &Sink) -> Result<(), String> {
-    run_with(case, sink, Faults::none).await
+    let mut settings = settings(case.fills_segments());
+    settings.extend(RENEWING);
+    run_with(case, sink, &settings, Faults::none).await
 }
 
 /// The same with a mutation in every life.
 pub(crate) async fn run_mutated(case: &Case, sink: &Sink, mutant: Mutant) -> Result<(), String> {
-    run_with(case, sink, || Faults::mutant(mutant)).await
+    let settings = settings(case.fills_segments());
+    run_with(case, sink, &settings, || Faults::mutant(mutant)).await
 }
 
-async fn run_with(case: &Case, sink: &Sink, always: impl Fn() -> Faults) -> Result<(), String> {
+async fn run_with(
+    case: &Case,
+    sink: &Sink,
+    settings: &[(&str, &str)],
+    always: impl Fn() -> Faults,
+) -> Result<(), String> {
     let place = tempfile::tempdir().expect("a directory");
     let proxy = Proxy::start().await;
     let name = case.to_string().replace(", ", "-").replace(' ', "-");
-    let settings = settings(case.fills_segments());
     let mut lives = vec![Life::begin()];
-    let mut agent = Agent::start(place.path(), &name, &proxy.url(), &settings).await;
+    let mut agent = Agent::start(place.path(), &name, &proxy.url(), settings).await;
     proxy.to(sink.grpc);
     until("the first deliveries", LIMIT, || async {
         let status = agent.try_status().await?;
