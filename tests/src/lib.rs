@@ -4,6 +4,7 @@
 
 pub mod chance;
 pub mod counting;
+pub mod disk;
 pub mod faulty;
 pub mod http;
 pub mod memory;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use weir_fault::Mutant;
 use weir_tests::counting::{COUNTING, Life, check_lives, committed, folded, readings};
+use weir_tests::disk;
 use weir_tests::proxy::Proxy;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Faults, Sink};
@@ -18,7 +19,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at the agent.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// `batch.max_age` and `spool.commit_interval` below, and what a busy machine adds.
-pub(crate) const LOSS_BOUND: Duration = Duration::from_millis(30 + 20 + 2000);
+const LOSS_BOUND: Duration = Duration::from_millis(30 + 20 + 2000);
+
+/// What a killed life may lose at its end: the bound, and twice what the disk took for a sync: one that was under way, and
+/// what had to wait for it.
+pub(crate) fn loss_bound() -> Duration {
+    LOSS_BOUND + 2 * disk::slowest_sync()
+}
 
 /// How the agent counts, and how quickly, with one stream per life.
 pub(crate) fn settings(fills_segments: bool) -> Vec<(&'static str, &'static str)> {
@@ -67,6 +74,7 @@ async fn run_with(
     let place = tempfile::tempdir().expect("a directory");
     let proxy = Proxy::start().await;
     let name = case.to_string().replace(", ", "-").replace(' ', "-");
+    disk::watch();
     let mut lives = vec![Life::begin()];
     let mut agent = Agent::start(place.path(), &name, &proxy.url(), settings).await;
     proxy.to(sink.grpc);
@@ -176,7 +184,7 @@ pub(crate) async fn end_well(agent: &mut Agent, life: &mut Life) -> Result<(), S
 async fn check(sink: &Sink, agent: &str, lives: &[Life]) -> Result<(), String> {
     folded(sink, agent).await;
     let stored = readings(sink, agent).await;
-    check_lives(&stored, lives, LOSS_BOUND)?;
+    check_lives(&stored, lives, loss_bound())?;
     let sums = sink.closed_ledger(agent).await;
     let count = stored.len() as u64;
     if (sums.produced, sums.stored, sums.spooled, sums.dropped) != (count, count, 0, 0) {

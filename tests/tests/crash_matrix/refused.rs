@@ -8,12 +8,13 @@ use weir_proto::batch::{self, Values};
 use weir_proto::record;
 use weir_proto::v1::record::Record as Kind;
 use weir_tests::counting::{Life, check_lives};
+use weir_tests::disk;
 use weir_tests::faulty::{FaultySink, Plan};
 use weir_tests::proxy::Proxy;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Faults};
 
-use crate::agent::{LOSS_BOUND, end_well, settings, until_killed};
+use crate::agent::{end_well, loss_bound, settings, until_killed};
 use crate::cases::Case;
 use crate::sink::killed;
 
@@ -29,6 +30,7 @@ pub(crate) async fn run(case: &Case) -> Result<(), String> {
         ..Plan::default()
     })
     .await;
+    disk::watch();
     let proxy = Proxy::start().await;
     let settings = settings(false);
     let mut lives = vec![Life::begin()];
@@ -75,7 +77,7 @@ pub(crate) async fn run(case: &Case) -> Result<(), String> {
     }
     kept.extend(letters);
     kept.sort_unstable();
-    check_lives(&kept, &lives, LOSS_BOUND)
+    check_lives(&kept, &lives, loss_bound())
 }
 
 /// (observed ns, value) of every reading in the dead-letter store.

@@ -6,13 +6,14 @@ use std::process::Output;
 use std::time::Duration;
 
 use weir_tests::counting::{Life, check_lives};
+use weir_tests::disk;
 use weir_tests::faulty::{FaultySink, Plan};
 use weir_tests::programs;
 use weir_tests::proxy::Proxy;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, run_once};
 
-use crate::agent::{LOSS_BOUND, end_well, settings};
+use crate::agent::{end_well, loss_bound, settings};
 use crate::cases::{BACKLOG, Case};
 use crate::sink::killed;
 
@@ -26,6 +27,7 @@ pub(crate) async fn run(case: &Case) -> Result<(), String> {
         ..Plan::default()
     };
     let sink = FaultySink::start(refusing).await;
+    disk::watch();
     let proxy = Proxy::start().await;
     let mut lives = vec![Life::begin()];
     let mut agent = Agent::start(place.path(), "replay", &proxy.url(), &settings(false)).await;
@@ -67,7 +69,7 @@ pub(crate) async fn run(case: &Case) -> Result<(), String> {
         .map(|(time, value)| (*time, *value as u64))
         .collect();
     stored.sort_unstable();
-    check_lives(&stored, &lives, LOSS_BOUND)
+    check_lives(&stored, &lives, loss_bound())
 }
 
 /// Waits until a batch of this life was refused, takes the sink away, and waits for a backlog.
