@@ -171,6 +171,8 @@ pub(crate) struct Shared {
 pub(crate) struct Inner {
     /// Oldest first; the last one is live unless the spool is finished.
     pub(crate) streams: VecDeque<Arc<Stream>>,
+    /// What is being copied and is not held yet: it takes room like the others.
+    pub(crate) copies: Vec<Arc<Stream>>,
     pub(crate) next_order: u64,
     /// Readings given up and not yet in a Skip record, by reason number.
     pub(crate) lost: BTreeMap<i32, u64>,
@@ -240,6 +242,7 @@ impl Spool {
             writers,
             inner: Mutex::new(Inner {
                 streams: recovered.streams,
+                copies: Vec::new(),
                 next_order: recovered.next_order,
                 lost: BTreeMap::new(),
                 lost_since: None,
@@ -480,9 +483,15 @@ impl Inner {
             .cloned()
     }
 
-    /// Bytes of all streams.
+    /// Bytes of all streams, those being copied included.
     pub(crate) fn bytes(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.bytes()).sum()
+        let all = self.streams.iter().chain(&self.copies);
+        all.map(|stream| stream.bytes()).sum()
+    }
+
+    /// A copy that is held from now on, or removed.
+    pub(crate) fn forget_copy(&mut self, copy: &Stream) {
+        self.copies.retain(|held| held.id != copy.id);
     }
 }
 

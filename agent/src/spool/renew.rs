@@ -10,6 +10,7 @@ use weir_journal::Item;
 
 use super::look::header;
 use super::{Inner, Spool, SpoolError, Stream};
+use crate::ledger::StreamView;
 
 impl Spool {
     /// Ends the stream being written and begins another. It is then an older stream like any other.
@@ -88,6 +89,24 @@ impl Stream {
     pub(crate) fn supersede(&self) {
         self.live.store(false, Ordering::Release);
         self.journal.flush();
+    }
+
+    /// [`Stream::supersede`], once all of it is durable. Its last sequence is known then.
+    pub(super) async fn complete(&self) -> Result<(), SpoolError> {
+        self.journal.flush();
+        self.journal.committed(self.journal.next() - 1).await?;
+        self.supersede();
+        self.checkpoint()
+    }
+
+    /// Its line of the ledger without what is not proven to be stored: that is another stream's now.
+    pub(super) fn proven(&self) -> StreamView {
+        let view = self.view(Some(0));
+        StreamView {
+            produced: view.produced - view.spooled,
+            spooled: 0,
+            ..view
+        }
     }
 
     /// Ends the writer, so that the files can go.

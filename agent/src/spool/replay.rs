@@ -227,6 +227,9 @@ impl Spool {
     /// Has the copies follow the live stream, which is ended for that, in front of a new one.
     fn enter(&self, copies: Vec<Arc<Stream>>) {
         let mut inner = self.lock();
+        for copy in &copies {
+            inner.forget_copy(copy);
+        }
         let mut behind = None;
         if let Some(live) = inner.live() {
             // Where another cannot be begun it stays, and the copies go before it.
@@ -273,7 +276,7 @@ async fn fill(
         batch.series_defined = std::mem::take(&mut definitions);
         append_waiting(copy, |copy| copy.append_again(batch.clone())).await?;
     }
-    copy.seal().await?;
+    copy.complete().await?;
     point(Point::AgentReplayCopied);
     Ok(())
 }

@@ -2,7 +2,9 @@
 //! and what to do with one that has forked.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_fault::{Point, point};
 use weir_journal::watch;
@@ -13,6 +15,9 @@ use super::recover::{hex, parse_name, retire_directory, retire_origin, segment_b
 use super::{Spool, SpoolError, Stream};
 use crate::dead_letter::DeadLetters;
 use crate::ledger::{Piece, Settled};
+
+/// For how long a record that is copied waits for room on the disk.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Acknowledged bytes are given back in pieces of half a segment: each costs a sync.
 const RELEASE_PART: u64 = 2;
@@ -110,13 +115,14 @@ impl Spool {
     /// A sink knows this stream with another content: the disk under it, or the machine, was restored
     /// or cloned. What is not proven to be stored moves to a new stream and is sent again; the
     /// readings that moved are counted. They may be stored twice, and the books say so. Until the copy
-    /// is whole it does not count, here or after a restart; from then on the other does not.
+    /// is whole it does not count, here or after a restart; from then on the other does not. On a full disk
+    /// it fails, and leaves all as it was: what room the copy took is given back.
     pub(crate) async fn fork(&self, stream: &Arc<Stream>) -> Result<u64, SpoolError> {
         if stream.is_live() {
             self.begin_next(&mut self.lock(), stream)?;
         }
         if stream.is_open() {
-            stream.seal().await?;
+            within_patience(stream, stream.complete()).await?;
         }
         let copy = self.begin_copy()?;
         let moved = match fill_copy(stream, &copy).await {
@@ -126,8 +132,11 @@ impl Spool {
                 return Err(error);
             }
         };
+        stream.let_go().await;
         let mut inner = self.lock();
+        inner.retired.add(&stream.proven());
         inner.streams.retain(|held| held.id != stream.id);
+        inner.forget_copy(&copy);
         // The copy is older than what is live: it goes first, and the live stream stays last.
         inner.streams.push_front(copy);
         let shared = &self.shared;
@@ -149,6 +158,7 @@ impl Spool {
         let mut inner = self.lock();
         let copy = self.begin_stream(&mut inner, BTreeMap::new())?;
         inner.streams.retain(|held| held.id != copy.id);
+        inner.copies.push(Arc::clone(&copy));
         Ok(copy)
     }
 
@@ -157,6 +167,7 @@ impl Spool {
         copy.journal.close();
         let mut progress = copy.progress();
         let _ = progress.wait_for(|progress| progress.closed).await;
+        self.lock().forget_copy(copy);
         let retired = retire_directory(self.shared.storage.as_ref(), &self.shared.dir, &copy.dir);
         if let Err(error) = retired {
             tracing::warn!(%error, "cannot remove a half copy: the next start does");
@@ -168,7 +179,7 @@ impl Spool {
 async fn fill_copy(from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
     copy.begin_copy(Some(from.id))?;
     let moved = copy_unproven(from, copy).await?;
-    copy.seal().await?;
+    within_patience(copy, copy.complete()).await?;
     copy.end_copy()?;
     Ok(moved)
 }
@@ -229,22 +240,40 @@ async fn copy_hole(
     Ok(())
 }
 
-/// Appends, waiting while the journal is busy or the disk is full: the caller bounds the wait.
+/// Appends, waiting while the journal is busy or the disk is full, though not for ever.
 pub(super) async fn append_waiting(
     stream: &Stream,
     append: impl Fn(&Stream) -> Result<u64, AppendError>,
 ) -> Result<(), SpoolError> {
-    let mut progress = stream.progress();
-    loop {
-        progress.mark_unchanged();
-        match append(stream) {
-            Ok(_) => return Ok(()),
-            Err(AppendError::Busy | AppendError::DiskFull | AppendError::Full) => {
-                if progress.changed().await.is_err() {
-                    return Err(SpoolError::Closed);
+    let appended = async {
+        let mut progress = stream.progress();
+        loop {
+            progress.mark_unchanged();
+            match append(stream) {
+                Ok(_) => return Ok(()),
+                Err(AppendError::Busy | AppendError::DiskFull | AppendError::Full) => {
+                    if progress.changed().await.is_err() {
+                        return Err(SpoolError::Closed);
+                    }
                 }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
         }
-    }
+    };
+    within_patience(stream, appended).await
+}
+
+/// Waits for a disk that is full for so long only: whoever copies a stream holds up a lane.
+async fn within_patience<T>(
+    stream: &Stream,
+    waits: impl Future<Output = Result<T, SpoolError>>,
+) -> Result<T, SpoolError> {
+    let waited = tokio::time::timeout(PATIENCE, waits).await;
+    waited.unwrap_or_else(|_| {
+        Err(SpoolError::Io {
+            doing: "copy a stream: no room in",
+            path: stream.dir.clone(),
+            source: io::ErrorKind::StorageFull.into(),
+        })
+    })
 }

@@ -18,8 +18,11 @@ async fn a_forked_stream_moves_what_is_not_proven_to_a_new_one() {
     committed(&spool).await;
     let forked = oldest(&spool);
     ack(&spool, &forked, 2);
+    let before = spool.ledger().totals;
     let moved = spool.fork(&forked).await.unwrap();
     assert_eq!(moved, 30);
+    // Mutation: a fork that forgets what was proven.
+    assert_eq!(spool.ledger().totals, before);
     let held = streams(&spool);
     assert_eq!(held.len(), 2);
     assert!(held.iter().all(|stream| stream.id != forked.id));
@@ -273,4 +276,66 @@ async fn half_a_copy_is_gone_after_a_restart() {
     let held = streams(&after);
     assert_eq!(held.len(), 2);
     assert_eq!((held[0].id, held[0].durable()), (forked.id, (4, 1_200_010)));
+}
+
+/// Mutation: a copy whose writer is ended (`seal`): it goes whole or not at all.
+#[tokio::test]
+async fn a_copy_gives_room_back_by_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(several_segments(dir.path()).await);
+    let spool = open(tight(dir.path(), Overflow::Block)).await;
+    spool.fork(&oldest(&spool)).await.unwrap();
+    let copy = oldest(&spool);
+    assert!(copy.is_ended());
+    let (last, _) = copy.durable();
+    let (from, through) = copy
+        .drop_oldest()
+        .unwrap()
+        .expect("one of several segments");
+    assert!(
+        from == 1 && through < last / 2,
+        "{from} to {through} of {last}"
+    );
+    let before = copy.bytes();
+    ack(&spool, &copy, last - 1);
+    assert!(copy.release(1).unwrap());
+    assert!(copy.bytes() < before);
+}
+
+/// Mutation: no end to the wait for room.
+#[tokio::test]
+async fn a_fork_that_finds_no_room_ends_and_leaves_all_as_it_was() {
+    let (memory, _config, spool) = no_room_for_a_copy().await;
+    let forked = oldest(&spool);
+    let (files, bytes) = (memory.paths().len(), spool.size().0);
+    let (late, deadline) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(20));
+        late.send(())
+    });
+    tokio::time::pause();
+    let error = tokio::select! {
+        forked = spool.fork(&forked) => forked.unwrap_err(),
+        _ = deadline => panic!("it waits for ever"),
+    };
+    tokio::time::resume();
+    assert!(error.is_full(), "{error}");
+    assert_eq!(oldest(&spool).id, forked.id);
+    assert_eq!((memory.paths().len(), spool.size().0), (files, bytes));
+    memory.set_capacity(None);
+    assert_eq!(spool.fork(&forked).await.unwrap(), 1_200_010);
+}
+
+/// Mutation: `Inner::bytes` without the copies.
+#[tokio::test]
+async fn what_is_being_copied_takes_room_of_the_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(config(dir.path())).await;
+    let (before, _) = spool.size();
+    let copy = spool.begin_copy().unwrap();
+    copy.append_skip(v1::DropReason::Damaged.into(), 5).unwrap();
+    assert!(copy.bytes() > 0);
+    assert_eq!(spool.size().0, before + copy.bytes());
+    spool.discard_copy(&copy).await;
+    assert_eq!(spool.size().0, before);
 }
