@@ -2,11 +2,43 @@
 
 use std::collections::BTreeSet;
 
+use super::feed::swallows_definitions;
 use super::window::Window;
+use crate::ledger::{Fate, Piece};
 use crate::spool::Stream;
 
 /// How often one batch alone must end the call before it is held to be the cause.
 const STRIKES: u32 = 2;
+
+/// Whether the sink may lack definitions that were in what it does not have, and up to which sequence that
+/// lay: only definitions sent behind it make up for it.
+#[derive(Debug, Default)]
+pub(crate) struct Due(Option<u64>);
+
+impl Due {
+    pub(crate) fn is_due(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// They may have been in what the sink lacks through `sequence`.
+    pub(crate) fn after(&mut self, sequence: u64) {
+        self.0 = self.0.max(Some(sequence));
+    }
+
+    /// The sink has a Skip, or what it stands for.
+    pub(crate) fn settled(&mut self, piece: &Piece) {
+        if let Fate::Dropped(reason) = piece.fate
+            && swallows_definitions(reason)
+        {
+            self.after(piece.through);
+        }
+    }
+
+    /// All of them went out in front of the batch `at`, which the sink has.
+    fn made_up_for(&mut self, at: u64) {
+        self.0 = self.0.filter(|since| *since >= at);
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -15,8 +47,7 @@ pub(crate) struct Delivery {
     pub(crate) window: Window,
     /// Batches in the dead-letter store whose Skip is not acknowledged.
     pub(crate) set_aside: BTreeSet<u64>,
-    /// The sink may lack definitions that were in what it does not have.
-    pub(crate) definitions_due: bool,
+    pub(crate) definitions_due: Due,
     /// Whether anything was acknowledged since the last failure.
     pub(crate) moved: bool,
     suspect: Option<(u64, u32)>,
@@ -29,18 +60,20 @@ impl Delivery {
             stream_id: stream.id,
             window: Window::default(),
             set_aside: BTreeSet::new(),
-            definitions_due: !stream.is_live(),
+            definitions_due: Due((!stream.is_live()).then_some(0)),
             moved: false,
             suspect: None,
         }
     }
 
-    /// Everything through `sequence` is settled. `defined_at`: the first batch after definitions.
-    pub(crate) fn acked(&mut self, sequence: u64, defined_at: Option<u64>) {
+    /// Everything through this piece is settled. `defined_at`: the first batch after definitions.
+    pub(crate) fn acked(&mut self, piece: &Piece, defined_at: Option<u64>) {
+        let sequence = piece.through;
         self.moved = true;
+        self.definitions_due.settled(piece);
         self.set_aside = self.set_aside.split_off(&(sequence + 1));
-        if defined_at.is_some_and(|defined_at| defined_at <= sequence) {
-            self.definitions_due = false;
+        if let Some(defined_at) = defined_at.filter(|defined_at| *defined_at <= sequence) {
+            self.definitions_due.made_up_for(defined_at);
         }
         if self.suspect.is_some_and(|(suspect, _)| suspect <= sequence) {
             self.suspect = None;
@@ -62,5 +95,59 @@ impl Delivery {
         };
         self.suspect = Some((front, strikes));
         (strikes >= STRIKES).then_some(front)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_proto::v1::DropReason;
+
+    use super::*;
+
+    fn piece(from: u64, through: u64, fate: Fate) -> Piece {
+        Piece {
+            from,
+            through,
+            readings_before: from - 1,
+            readings: through + 1 - from,
+            fate,
+        }
+    }
+
+    fn hole(from: u64, through: u64) -> Piece {
+        piece(from, through, Fate::Dropped(DropReason::SpoolOldest))
+    }
+
+    fn batch(sequence: u64) -> Piece {
+        piece(sequence, sequence, Fate::Stored { crc: 1 })
+    }
+
+    /// Of a live stream, whose definitions the sink was sent.
+    fn live() -> Delivery {
+        Delivery {
+            stream_id: [1; 16],
+            window: Window::default(),
+            set_aside: BTreeSet::new(),
+            definitions_due: Due::default(),
+            moved: false,
+            suspect: None,
+        }
+    }
+
+    /// Mutations: a Skip that is acknowledged asks for nothing; definitions sent before a hole make up for it.
+    #[test]
+    fn definitions_are_due_after_a_hole_until_some_were_sent_behind_it() {
+        let mut delivery = live();
+        delivery.acked(&piece(1, 1, Fate::Dropped(DropReason::SpoolNewest)), None);
+        assert!(!delivery.definitions_due.is_due());
+        delivery.acked(&hole(2, 5), None);
+        assert!(delivery.definitions_due.is_due());
+        delivery.acked(&batch(6), Some(6));
+        assert!(!delivery.definitions_due.is_due());
+        delivery.acked(&hole(7, 8), Some(6));
+        delivery.acked(&batch(9), Some(6));
+        assert!(delivery.definitions_due.is_due());
+        delivery.acked(&batch(10), Some(10));
+        assert!(!delivery.definitions_due.is_due());
     }
 }

@@ -220,16 +220,7 @@ impl Feed {
         });
         self.next = through + 1;
         self.readings += readings;
-        // Only a hole or a refusal can have swallowed definitions: a drop by the spool's own policy
-        // carries them on to the next batch. Sending them once too often costs bytes, not truth.
-        let lost_on_the_way = matches!(
-            reason,
-            v1::DropReason::Refused
-                | v1::DropReason::SpoolOldest
-                | v1::DropReason::Damaged
-                | v1::DropReason::SinkRolledBack
-        );
-        self.definitions_due |= lost_on_the_way;
+        self.definitions_due |= swallows_definitions(reason);
     }
 
     /// The whole dictionary, in records of bounded size.
@@ -270,6 +261,18 @@ fn wrap(record: v1::record::Record) -> v1::Record {
     v1::Record {
         record: Some(record),
     }
+}
+
+/// Only a hole or a refusal can have swallowed definitions: a drop by the spool's own policy carries them
+/// on to the next batch. Sending them once too often costs bytes, not truth.
+pub(crate) fn swallows_definitions(reason: v1::DropReason) -> bool {
+    matches!(
+        reason,
+        v1::DropReason::Refused
+            | v1::DropReason::SpoolOldest
+            | v1::DropReason::Damaged
+            | v1::DropReason::SinkRolledBack
+    )
 }
 
 /// The reason of a Skip as the spool wrote it.

@@ -328,7 +328,7 @@ impl<'a> Lane<'a> {
             Ok(_) => {
                 self.common.metrics.dead_letters.inc();
                 delivery.set_aside.insert(sequence);
-                delivery.definitions_due = true;
+                delivery.definitions_due.after(sequence);
             }
             Err(error) => tracing::error!(%error, sequence, "cannot set the batch aside yet"),
         }

@@ -9,6 +9,7 @@ use weir_fault::{Mutant, mutant};
 use weir_journal::Item;
 use weir_proto::{record, v1};
 
+use super::delivery::Due;
 use super::failure::Failure;
 use super::feed::{Feed, reason_of};
 use super::metrics::Metrics;
@@ -22,7 +23,7 @@ pub(crate) struct Resume<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) window: &'a mut Window,
     pub(crate) metrics: &'a Metrics,
-    pub(crate) definitions_due: &'a mut bool,
+    pub(crate) definitions_due: &'a mut Due,
 }
 
 impl Resume<'_> {
@@ -46,7 +47,7 @@ impl Resume<'_> {
                 acked_through = account.acked_through,
                 "the sink has lost what it had acknowledged: sending again what the spool still holds"
             );
-            *self.definitions_due = true;
+            self.definitions_due.after(durable_through);
         }
         let readings = match &welcome.books {
             Some(books) => self.compare(welcome, dropped_by_reason(books)),
@@ -59,7 +60,7 @@ impl Resume<'_> {
             self.stream,
             next,
             readings,
-            *self.definitions_due,
+            self.definitions_due.is_due(),
         ))
     }
 
@@ -84,7 +85,8 @@ impl Resume<'_> {
         welcome.readings_through
     }
 
-    fn settle(&self, piece: &Piece, bytes: u64) {
+    fn settle(&mut self, piece: &Piece, bytes: u64) {
+        self.definitions_due.settled(piece);
         let settled = self.spool.settle(self.stream, piece, bytes);
         self.metrics.settled(settled);
     }
@@ -195,7 +197,14 @@ impl Resume<'_> {
 
     /// A hole that the sink is past, wholly or in part. Wholly: it has our Skip. In part: Skips are
     /// taken whole, so what it has are the batches themselves.
-    fn settle_hole(&self, from: u64, through: u64, before: u64, after: u64, welcome: &v1::Welcome) {
+    fn settle_hole(
+        &mut self,
+        from: u64,
+        through: u64,
+        before: u64,
+        after: u64,
+        welcome: &v1::Welcome,
+    ) {
         let durable_through = welcome.durable_through;
         for (mark, mark_readings) in self.stream.marks() {
             if from <= mark && mark < through.min(durable_through) {

@@ -301,7 +301,7 @@ impl Session<'_> {
             acked_bytes += bytes;
             self.metrics
                 .settled(self.spool.settle(self.stream, &piece, bytes));
-            self.delivery.acked(piece.through, self.feed.defined_at());
+            self.delivery.acked(&piece, self.feed.defined_at());
         }
         self.meter.add(Instant::now(), acked_bytes);
         self.set_limit(ack.window_bytes);
@@ -355,7 +355,7 @@ impl Session<'_> {
         self.metrics.dead_letters.inc();
         self.delivery.set_aside.insert(refused.sequence);
         self.delivery.window.forget_from(refused.sequence);
-        self.delivery.definitions_due = true;
+        self.delivery.definitions_due.after(refused.sequence);
         self.feed = Feed::new(self.stream, refused.sequence, readings_before, true);
         Ok(())
     }

@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 use super::sink::Kept;
 use super::*;
 use crate::ledger::Fate;
+use crate::sender::delivery::Due;
 use crate::sender::feed::Feed;
 use crate::sender::feed::Outgoing;
 use crate::sender::resume::Resume;
@@ -20,7 +21,7 @@ struct Rig {
     metrics: Metrics,
     window: Window,
     feed: Option<Feed>,
-    definitions_due: bool,
+    definitions_due: Due,
     appended: u64,
     produced: u64,
     sink: Kept,
@@ -40,7 +41,7 @@ impl Rig {
             metrics: Metrics::new(&Registry::new("weir_agent")),
             window: Window::default(),
             feed: None,
-            definitions_due: false,
+            definitions_due: Due::default(),
             appended: 0,
             produced: 0,
             sink: Kept::default(),
@@ -221,4 +222,30 @@ async fn a_sink_that_was_restored_and_then_deleted_loses_nothing_twice() {
         assert!(rig.sink.dropped(v1::DropReason::SinkRolledBack) > 0);
         rig.assert_books_are_equal(1);
     }
+}
+
+/// The ack of a hole's Skip is lost, and no batch followed it yet.
+/// Mutation: `Resume::settle` that asks for no definitions.
+#[tokio::test]
+async fn definitions_precede_the_first_batch_after_a_hole_also_on_a_new_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(3);
+    let mut rig = Rig::new(dir.path()).await;
+    for _ in 0..6 {
+        rig.produce(&mut random).await;
+    }
+    rig.stream.drop_oldest().unwrap().unwrap();
+    rig.deliver(1);
+    assert_eq!(rig.sink.skips.len(), 1);
+    rig.connect();
+    let feed = rig.feed.as_mut().unwrap();
+    let none = Default::default();
+    while feed.peek(&rig.stream, &none).unwrap().is_some() {
+        let sent = feed.take().unwrap();
+        assert!(!sent.is_batch, "a batch before the definitions");
+        if sent.piece.is_none() {
+            return;
+        }
+    }
+    panic!("there were batches to come");
 }
