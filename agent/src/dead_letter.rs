@@ -12,7 +12,7 @@
 //! Promises: keeping the same batch twice leaves one copy; a crash leaves a letter whole or absent
 //! (the note is the last to appear, and only noted letters are listed).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,6 +166,19 @@ impl DeadLetters {
                 .then_with(|| a.stream_id.cmp(&b.stream_id))
         });
         Ok(notes)
+    }
+
+    /// The sequences of one stream's letters; `stream_id` in hex.
+    pub(crate) fn sequences(&self, stream_id: &str) -> io::Result<BTreeSet<u64>> {
+        let names = match self.storage.list(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            names => names?,
+        };
+        let sequence = |name: &String| {
+            let of_stream = name.strip_prefix(stream_id)?.strip_prefix('-')?;
+            of_stream.strip_suffix(".json")?.parse().ok()
+        };
+        Ok(names.iter().filter_map(sequence).collect())
     }
 
     /// Writes under another name, syncs, renames: the name holds all of it or nothing.

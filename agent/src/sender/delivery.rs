@@ -45,7 +45,7 @@ impl Due {
 pub(crate) struct Delivery {
     pub(crate) stream_id: [u8; 16],
     pub(crate) window: Window,
-    /// Batches in the dead-letter store whose Skip is not acknowledged.
+    /// Batches in the dead-letter store whose Skip is not acknowledged: looked up at every Welcome.
     pub(crate) set_aside: BTreeSet<u64>,
     pub(crate) definitions_due: Due,
     /// Whether anything was acknowledged since the last failure.

@@ -193,6 +193,7 @@ impl<'a> Lane<'a> {
             return Ok(Ended::Renewed);
         }
         let delivery = self.delivery.as_mut().expect("it was set above");
+        delivery.set_aside = set_aside::kept_back(&common.spool, stream)?;
         let session = Session {
             config: &common.config,
             spool: &common.spool,

@@ -1,5 +1,7 @@
 //! Setting a batch aside: into the dead-letter store first, out of the stream afterwards.
 
+use std::collections::BTreeSet;
+
 use weir_fault::{Point, point};
 use weir_proto::{record, v1};
 
@@ -54,4 +56,14 @@ pub(crate) fn set_aside(
         "the sink will never take this batch: set it aside"
     );
     Ok(header.readings_before)
+}
+
+/// The batches of a stream that are in the store and not settled, whoever set them aside: this lane, the
+/// other one, an earlier run. None of them is sent again, or its letter would be a second copy of it.
+pub(crate) fn kept_back(spool: &Spool, stream: &Stream) -> Result<BTreeSet<u64>, Failure> {
+    let letters = spool.dead_letters();
+    let mut kept = letters
+        .sequences(&hex(&stream.id))
+        .map_err(Failure::DeadLetter)?;
+    Ok(kept.split_off(&(stream.account().acked_through + 1)))
 }

@@ -2,7 +2,8 @@
 //!
 //! In: the letters of one or more streams. Out: for each of these streams a new one that defines
 //! the same series and holds the same payloads, delivered behind what is live now, which is ended for
-//! that. Promises: a letter goes only once its copy is durable, and a crash at any moment leaves
+//! that. Promises: a letter goes back only once its stream is acknowledged past it (until then the sink
+//! may yet get its batch); a letter goes only once its copy is durable, and a crash at any moment leaves
 //! the letter or the copy, never both and never neither:
 //!
 //! | step | a crash behind it |
@@ -65,6 +66,9 @@ impl Spool {
                 Some(stream) => replayed
                     .faults
                     .push(format!("{name} is in stream {stream} already")),
+                None if !self.is_settled(&note) => replayed.faults.push(format!(
+                    "{name} is not settled: put it back once the sink has heard that it was set aside"
+                )),
                 None => groups.entry(note.stream_id.clone()).or_default().push(note),
             }
         }
@@ -244,6 +248,12 @@ impl Spool {
         inner.streams.extend(behind);
         drop(inner);
         self.bump_news();
+    }
+
+    /// Whether the stream goes on without the letter's batch for good.
+    fn is_settled(&self, note: &Note) -> bool {
+        self.held(&note.stream_id)
+            .is_none_or(|source| source.account().acked_through >= note.sequence)
     }
 
     fn held(&self, id: &str) -> Option<Arc<Stream>> {

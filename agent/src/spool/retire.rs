@@ -65,9 +65,16 @@ impl Spool {
         self.shared.news.subscribe()
     }
 
-    /// Books an acknowledged piece.
+    /// Books an acknowledged piece. A refused one is noted at once: only then may its letter be put back,
+    /// also by a later run.
     pub(crate) fn settle(&self, stream: &Stream, piece: &Piece, bytes: u64) -> Settled {
-        stream.settle(piece, bytes)
+        let settled = stream.settle(piece, bytes);
+        if matches!(settled, Settled::Dropped(v1::DropReason::Refused, _))
+            && let Err(error) = stream.checkpoint()
+        {
+            tracing::warn!(%error, "cannot note yet that a refused batch is settled");
+        }
+        settled
     }
 
     /// Gives acknowledged space back where it is worth a sync, or where someone waits for it.
