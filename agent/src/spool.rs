@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use weir_journal::watch;
 use weir_journal::{AppendError, Disk, Storage};
 use weir_process::clock::Clock;
+use weir_process::logging::Throttle;
 use weir_proto::batch::Encoded;
 use weir_proto::v1;
 
@@ -163,6 +164,8 @@ pub(crate) struct Shared {
     commit_interval: AtomicU64,
     /// An appender waits until nothing is in flight, to drop the oldest segment.
     drop_wanted: AtomicBool,
+    /// Of what is said of a disk that does not let room be made.
+    trouble: Throttle,
     /// Held until the process ends.
     _lock: weir_journal::storage::Lock,
 }
@@ -257,6 +260,7 @@ impl Spool {
             starved: AtomicUsize::new(0),
             commit_interval: AtomicU64::new(nanos(config.commit_interval)),
             drop_wanted: AtomicBool::new(false),
+            trouble: Throttle::new(FULL_FOR),
             _lock: recovered.lock,
             config,
         };
@@ -314,8 +318,8 @@ impl Spool {
                             self.lose_newest(draft);
                             return Ok(Appended::Dropped);
                         }
-                        Overflow::DropOldest => self.make_room(&mut room).await?,
-                        Overflow::Block => self.wait_for_room(&mut room).await?,
+                        Overflow::DropOldest => self.make_room(&mut room).await,
+                        Overflow::Block => self.wait_for_room(&mut room).await,
                     }
                 }
             }
@@ -449,12 +453,11 @@ impl Spool {
     }
 
     /// Waits until space may have been given back.
-    async fn wait_for_room(&self, room: &mut watch::Receiver<u64>) -> Result<(), SpoolError> {
+    async fn wait_for_room(&self, room: &mut watch::Receiver<u64>) {
         self.shared.starved.fetch_add(1, Ordering::Relaxed);
         let _waiting = Starved(&self.shared.starved);
-        self.reclaim()?;
+        self.reclaim();
         let _ = tokio::time::timeout(LOOK_AGAIN, room.changed()).await;
-        Ok(())
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -9,6 +9,7 @@ use weir_journal::{Item, ReadError, Reader};
 use weir_proto::{record, v1};
 
 use super::Spool;
+use super::recover::insist;
 use super::stream::{Ledger, Stream, preamble};
 
 impl Stream {
@@ -79,7 +80,8 @@ impl Stream {
         let mut readings = known;
         for start in [through + 1, from] {
             let mut reader = self.journal.reader(start);
-            while let Some(item) = reader.next()? {
+            // What the disk refuses is given up after some tries: the counts around it say what it held.
+            while let Some(item) = insist(&mut reader)? {
                 let Item::Record { number, body, .. } = item else {
                     continue;
                 };

@@ -24,57 +24,75 @@ const COALESCE_FULL: Duration = Duration::from_secs(10);
 
 impl Spool {
     /// Drops the oldest segment, or waits until that is possible or no longer needed.
-    pub(super) async fn make_room(
-        &self,
-        room: &mut watch::Receiver<u64>,
-    ) -> Result<(), SpoolError> {
-        let dropped = self.drop_oldest()?;
-        if !dropped {
+    pub(super) async fn make_room(&self, room: &mut watch::Receiver<u64>) {
+        if !self.drop_oldest() {
             let _asking = DropWanted::ask(self);
-            self.wait_for_room(room).await?;
+            self.wait_for_room(room).await;
         }
-        Ok(())
     }
 
     /// Gives up the oldest segment of the oldest stream that has one. False when that stream has
-    /// records on the wire, or nothing but the segment being written is left.
-    fn drop_oldest(&self) -> Result<bool, SpoolError> {
+    /// records on the wire, or nothing but the segment being written is left. What the disk refuses of
+    /// one stream holds up neither the others nor the program: it is asked again.
+    fn drop_oldest(&self) -> bool {
         let inner = self.lock();
         for stream in &inner.streams {
-            if stream.release(1)? && stream_shrank(&inner, self) {
-                return Ok(true);
-            }
-            if stream.is_given_up() {
-                continue;
-            }
-            if inner.in_flight.contains(&stream.id) {
-                return Ok(false);
-            }
-            let mut dropped = stream.drop_oldest()?;
-            if dropped.is_none() && stream.is_ended() {
-                dropped = Some(stream.give_up()?);
-                remove_segments(self.shared.storage.as_ref(), &stream.dir)?;
-            }
-            if let Some((from, through)) = dropped {
-                tracing::warn!(stream = %hex(&stream.id), from, through, "spool is full: dropped its oldest batches");
-                return Ok(true);
+            match self.drop_oldest_of(&inner, stream) {
+                Ok(Some(made_room)) => return made_room,
+                Ok(None) => {}
+                Err(error) => self.trouble(stream, &error),
             }
         }
-        Ok(false)
+        false
+    }
+
+    /// Whether that made room; `None` where the next stream is to be asked.
+    fn drop_oldest_of(&self, inner: &Inner, stream: &Stream) -> Result<Option<bool>, SpoolError> {
+        if stream.release(1)? && stream_shrank(inner, self) {
+            return Ok(Some(true));
+        }
+        if stream.is_given_up() {
+            return Ok(None);
+        }
+        if inner.in_flight.contains(&stream.id) {
+            return Ok(Some(false));
+        }
+        let mut dropped = stream.drop_oldest()?;
+        if dropped.is_none() && stream.is_ended() {
+            dropped = Some(stream.give_up()?);
+            // It counts no longer: what is left of its files goes with the stream.
+            if let Err(error) = remove_segments(self.shared.storage.as_ref(), &stream.dir) {
+                self.trouble(stream, &error);
+            }
+        }
+        let Some((from, through)) = dropped else {
+            return Ok(None);
+        };
+        tracing::warn!(stream = %hex(&stream.id), from, through, "spool is full: dropped its oldest batches");
+        Ok(Some(true))
     }
 
     /// Gives back what is acknowledged and was not worth a sync until now.
-    pub(super) fn reclaim(&self) -> Result<(), SpoolError> {
+    pub(super) fn reclaim(&self) {
         let inner = self.lock();
         let mut gave_back = false;
         for stream in &inner.streams {
-            gave_back |= stream.release(1)?;
+            match stream.release(1) {
+                Ok(released) => gave_back |= released,
+                Err(error) => self.trouble(stream, &error),
+            }
         }
         drop(inner);
         if gave_back {
             self.bump_room();
         }
-        Ok(())
+    }
+
+    fn trouble(&self, stream: &Stream, error: &SpoolError) {
+        let now = self.shared.clock.monotonic_ns();
+        if let Some(held_back) = self.shared.trouble.permit(now) {
+            tracing::warn!(stream = %hex(&stream.id), %error, held_back, "cannot make room in this stream: the disk is asked again");
+        }
     }
 
     /// Counts a batch that found no room. Its definitions go with the next batch.

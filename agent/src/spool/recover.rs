@@ -305,7 +305,7 @@ fn survey(journal: &Journal) -> Result<Survey, SpoolError> {
 }
 
 /// The next item, asked for as often as it takes the journal to give up what the disk refuses.
-fn insist(reader: &mut Reader) -> Result<Option<Item>, ReadError> {
+pub(super) fn insist(reader: &mut Reader) -> Result<Option<Item>, ReadError> {
     let mut tries = 1;
     loop {
         match reader.next() {

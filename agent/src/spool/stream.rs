@@ -308,7 +308,11 @@ impl Stream {
     pub(crate) fn give_up(&self) -> Result<(u64, u64), SpoolError> {
         let mut ledger = self.lock();
         ledger.state.given_up = true;
-        self.checkpoint_locked(&mut ledger)?;
+        if let Err(error) = self.checkpoint_locked(&mut ledger) {
+            // Nothing has gone: what is noted next must not say so.
+            ledger.state.given_up = false;
+            return Err(error);
+        }
         self.given_up.store(true, Ordering::Release);
         Ok((
             ledger.state.account.acked_through + 1,

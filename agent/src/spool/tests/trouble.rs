@@ -3,6 +3,7 @@
 
 use super::inspect::{first_of, leave_behind, segments, sum};
 use super::*;
+use weir_journal::storage::Faults;
 
 /// An agent that starts where there is no room counts what it cannot keep and begins when there is.
 /// Seen red with a stream demanded at open.
@@ -140,4 +141,91 @@ async fn a_large_dictionary_does_not_break_the_limit() {
         assert!(view.spool_bytes <= view.spool_max_bytes, "{view:?}");
     }
     assert!(dropped > 0);
+}
+
+/// Appends until there is no room, and commits; answers how many batches of 200 readings there are.
+async fn fill_up(spool: &Spool) -> u64 {
+    let mut n = 0;
+    loop {
+        let append = spool.append(draft(n + 1, 200));
+        let appended = tokio::time::timeout(Duration::from_millis(200), append).await;
+        if appended.is_err() {
+            committed(spool).await;
+            return n;
+        }
+        n += 1;
+    }
+}
+
+/// A page that cannot be read costs what is in it, not the program. Seen red with the disk asked once
+/// (`reader.next()` in `readings_through`).
+#[tokio::test]
+async fn a_disk_that_refuses_to_read_does_not_hold_up_dropping_the_oldest() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let spool = open_on(
+        Arc::clone(&storage),
+        tight(Path::new("/data"), Overflow::Block),
+    )
+    .await;
+    let filled = fill_up(&spool).await;
+    drop(spool);
+    let spool = open_on(storage, tight(Path::new("/data"), Overflow::DropOldest)).await;
+    let old = oldest(&spool);
+    let is_segment = |path: &std::path::PathBuf| {
+        path.starts_with(&old.dir) && path.extension().is_some_and(|end| end == "seg")
+    };
+    let mut segments: Vec<_> = memory.paths().into_iter().filter(is_segment).collect();
+    segments.sort();
+    assert!(segments.len() > 3, "{segments:?}");
+    memory.set_unreadable(&segments[1], 0..u64::MAX);
+    for n in 1..=100 {
+        let appended = spool.append(draft(n, 200)).await.unwrap();
+        assert_eq!(appended, Appended::Stored { sequence: n });
+    }
+    committed(&spool).await;
+    assert_eq!(spool.ledger().totals.produced, (filled + 100) * 200);
+}
+
+/// The state file of a stream cannot be written while room is wanted. Seen red with that error handed to
+/// the appender, which ends the agent, at each of the two.
+#[tokio::test]
+async fn a_disk_that_refuses_a_state_file_is_asked_again() {
+    for overflow in [Overflow::Block, Overflow::DropOldest] {
+        let memory = Memory::new();
+        let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+        let spool = open_on(
+            Arc::clone(&storage),
+            tight(Path::new("/data"), Overflow::Block),
+        )
+        .await;
+        let filled = fill_up(&spool).await;
+        drop(spool);
+        let spool = open_on(storage, tight(Path::new("/data"), overflow)).await;
+        if overflow == Overflow::Block {
+            ack(&spool, &oldest(&spool), filled);
+        }
+        let failing = Faults {
+            syncs_left: Some(0),
+            ..Faults::default()
+        };
+        memory.set_faults(failing);
+        let appending = tokio::spawn({
+            let spool = spool.clone();
+            async move { spool.append(draft(1, 200)).await }
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !spool.is_starved() {
+            assert!(!appending.is_finished(), "{:?}", appending.await);
+            assert!(Instant::now() < deadline, "it waits for room");
+            tokio::task::yield_now().await;
+        }
+        memory.set_faults(Faults::default());
+        spool.bump_room();
+        let appended = tokio::time::timeout(Duration::from_secs(10), appending).await;
+        let appended = appended.expect("goes on").unwrap().unwrap();
+        assert_eq!(appended, Appended::Stored { sequence: 1 });
+        committed(&spool).await;
+        assert_eq!(spool.ledger().totals.produced, (filled + 1) * 200);
+    }
 }
