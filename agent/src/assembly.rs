@@ -367,9 +367,10 @@ fn phase(interval: Duration) -> Duration {
 /// restart goes through its recovery.
 async fn batch(batcher: Batcher, shutdown: Shutdown) -> Result<(), SpoolError> {
     let (queue, spool) = (batcher.queue.clone(), batcher.spool.clone());
+    let patience = batcher.patience;
     let batched = batcher.run().await;
     queue.close();
-    let finished = spool.finish().await;
+    let finished = spool.finish_within(patience).await;
     let outcome = batched.and(finished);
     if let Err(error) = &outcome {
         tracing::error!(%error, "the spool is broken: stopping");

@@ -130,11 +130,14 @@ impl Spool {
         while let Some((reason, readings)) = inner.lost.pop_first() {
             match live.append_skip(reason, readings) {
                 Ok(_) => {}
-                Err(AppendError::Busy | AppendError::DiskFull | AppendError::Full) => {
+                Err(error) => {
                     inner.lost.insert(reason, readings);
-                    return Ok(());
+                    let passes = matches!(
+                        error,
+                        AppendError::Busy | AppendError::DiskFull | AppendError::Full
+                    );
+                    return if passes { Ok(()) } else { Err(error.into()) };
                 }
-                Err(error) => return Err(error.into()),
             }
         }
         inner.lost_since = None;

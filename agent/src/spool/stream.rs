@@ -363,6 +363,13 @@ impl Stream {
         (ledger.durable_through, ledger.durable_readings)
     }
 
+    /// Readings that were appended and are not known to be durable.
+    pub(crate) fn uncommitted(&self) -> u64 {
+        let mut ledger = self.lock();
+        self.refresh(&mut ledger);
+        ledger.appended_readings - ledger.durable_readings
+    }
+
     /// The sequence the next record will get, as Hello says it.
     pub(crate) fn next_sequence(&self) -> u64 {
         let ended = self.lock().durable_through + 1;

@@ -158,7 +158,7 @@ async fn fill_up(spool: &Spool) -> u64 {
 }
 
 /// A page that cannot be read costs what is in it, not the program. Seen red with the disk asked once
-/// (`reader.next()` in `readings_through`).
+/// (`reader.next()` in `readings_through`) and the error handed to the appender.
 #[tokio::test]
 async fn a_disk_that_refuses_to_read_does_not_hold_up_dropping_the_oldest() {
     let memory = Memory::new();
@@ -228,4 +228,36 @@ async fn a_disk_that_refuses_a_state_file_is_asked_again() {
         committed(&spool).await;
         assert_eq!(spool.ledger().totals.produced, (filled + 1) * 200);
     }
+}
+
+/// A disk that is full when the stop comes and has room before the time for it is over. Seen red with the
+/// counts tried once and the writer ended at once.
+#[tokio::test]
+async fn a_stop_on_a_full_disk_waits_for_the_counts_of_what_was_dropped() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let config = SpoolConfig {
+        overflow: Overflow::DropNewest,
+        segment_bytes: 8 << 10,
+        ..config(Path::new("/data"))
+    };
+    let spool = open_on(storage, config).await;
+    memory.set_capacity(Some(100 << 10));
+    let (mut offered, mut dropped) = (0, 0);
+    while dropped < 5 {
+        offered += 1;
+        if spool.append(draft(offered, 20_000)).await.unwrap() == Appended::Dropped {
+            dropped += 1;
+        }
+    }
+    let mut finishing = tokio::spawn({
+        let spool = spool.clone();
+        async move { spool.finish().await }
+    });
+    let finished = tokio::time::timeout(Duration::from_millis(300), &mut finishing).await;
+    assert!(finished.is_err(), "it gave up at once: {finished:?}");
+    memory.set_capacity(None);
+    let finished = tokio::time::timeout(Duration::from_secs(10), finishing).await;
+    finished.expect("in time").unwrap().unwrap();
+    assert_eq!(spool.ledger().totals.produced, offered * 20_000);
 }
