@@ -22,6 +22,9 @@ use crate::envelope::{self, Envelope};
 use crate::fold::Arrival;
 use crate::model::StreamId;
 
+#[cfg(test)]
+mod tests;
+
 /// How often there is a look at who left what out: a quarter of the grace, between these.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -115,7 +118,7 @@ impl Ingest {
     /// One look: gives up what was left out for longer than `grace`, takes back what is listed again.
     pub(super) async fn look_after_spools(&self, grace: Duration) -> Result<(), Fault> {
         let now_ns = self.inner.clock.monotonic_ns();
-        for one in self.standings() {
+        for one in self.standings(now_ns) {
             let lost = hold(&one.slot.seen).lost;
             if lost.is_some() && one.listed_at > lost {
                 self.take_back(&one.slot).await?;
@@ -133,7 +136,7 @@ impl Ingest {
     /// held something. Without a name, those that their agents leave out. Durable when it returns.
     pub async fn settle_lost(&self, wanted: &Wanted) -> Result<Vec<Settled>, Fault> {
         let mut settled = Vec::new();
-        for one in self.standings() {
+        for one in self.standings(self.inner.clock.monotonic_ns()) {
             if wanted.lets(&one.slot, one.left_out_since.is_some()) {
                 settled.extend(self.give_up(&one.slot).await?);
             }
@@ -142,7 +145,7 @@ impl Ingest {
     }
 
     /// Every open stream, with what is known of it.
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self, now_ns: u64) -> Vec<Standing> {
         // Blank ones are left alone: a second handle would keep them from being forgotten.
         let slots: Vec<Arc<Slot>> = {
             let streams = hold(&self.inner.streams);
@@ -160,7 +163,7 @@ impl Ingest {
             }
         }
         let open = slots.into_iter().filter(|slot| !slot.stream().is_closed());
-        open.map(|slot| standing(slot, &lists)).collect()
+        open.map(|slot| standing(slot, &lists, now_ns)).collect()
     }
 
     /// The stream is there after all.
@@ -228,7 +231,7 @@ impl Ingest {
 }
 
 /// What `lists` say of the stream. Remembers since when it is left out, for as long as it is.
-fn standing(slot: Arc<Slot>, lists: &Lists) -> Standing {
+fn standing(slot: Arc<Slot>, lists: &Lists, now_ns: u64) -> Standing {
     let is_connected = slot.lane.try_lock().is_err();
     let (listed_at, left_out_since) = {
         let mut seen = hold(&slot.seen);
@@ -236,7 +239,8 @@ fn standing(slot: Arc<Slot>, lists: &Lists) -> Standing {
         let is_listed = |list: &&Held| list.streams.contains(&slot.key.id);
         let listed_at = list.filter(is_listed).map(|list| list.at_ns);
         let left_out = list.filter(|list| !is_listed(list) && !is_connected);
-        seen.unlisted_since = left_out.map(|list| seen.unlisted_since.unwrap_or(list.at_ns));
+        // From this look on, not from the list: until a moment ago the stream may have been connected.
+        seen.unlisted_since = left_out.map(|_| seen.unlisted_since.unwrap_or(now_ns));
         (listed_at, seen.unlisted_since)
     };
     Standing {

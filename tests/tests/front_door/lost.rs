@@ -54,8 +54,8 @@ async fn comes_to(sink: &Sink, stream: &Stream, expected: (u64, u64)) {
 }
 
 /// The spool was deleted: the agent's next Hello is for a new stream and lists no other. Killed and
-/// started again in between. Then the old stream reappears. Fails when the list of Hello is not looked
-/// at, or when the fold does not clear the mark.
+/// stopped in between. Then the old stream reappears. Fails when the list of Hello is not looked at,
+/// or when a restart forgets the decision, from the journal or from the catalog.
 #[tokio::test]
 async fn a_stream_its_agent_lists_no_more_is_lost_after_the_grace_and_back_when_it_delivers() {
     let place = tempfile::tempdir().expect("a directory");
@@ -76,6 +76,11 @@ async fn a_stream_its_agent_lists_no_more_is_lost_after_the_grace_and_back_when_
     drop(call);
 
     sink.kill();
+    sink.restart().await;
+    comes_to(&sink, &old, (0, 7)).await;
+
+    // Killed, the journal has the decision; stopped, the catalog.
+    assert!(sink.terminate().await.success());
     sink.restart().await;
     comes_to(&sink, &old, (0, 7)).await;
 

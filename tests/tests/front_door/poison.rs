@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use weir_fault::Trap;
+use weir_tests::http as client;
 use weir_tests::sender::{Call, Stream};
 use weir_tests::wait::until;
 use weir_tests::world::{Faults, Sink};
@@ -32,6 +33,15 @@ async fn values(sink: &Sink, agent: &str) -> Vec<f64> {
     rows.iter()
         .map(|row| row[0].as_f64().expect("a number"))
         .collect()
+}
+
+/// Rows this life of the sink has written to files that count.
+async fn rows_in_files(sink: &Sink) -> f64 {
+    let (_, body) = client::get(sink.http, "/metrics").await.expect("metrics");
+    let text = String::from_utf8_lossy(&body);
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix("weir_sink_store_readings_total "));
+    value.expect("it is there").parse().expect("a number")
 }
 
 /// Both agents come to stand as they must: all of `good` stored once; of `bad` nothing, or all. While the
@@ -76,6 +86,11 @@ async fn fails_on_bad(trap: Trap, bad_is_stored: bool) {
         call.acked(3).await.expect("an ack");
     }
     settles(&sink, bad_is_stored).await;
+    let rows = if bad_is_stored { 18.0 } else { 9.0 };
+    until("all rows to be in files", LIMIT, || async {
+        (rows_in_files(&sink).await == rows).then_some(())
+    })
+    .await;
     drop(calls);
     sink.restart().await;
     settles(&sink, bad_is_stored).await;
