@@ -4,6 +4,9 @@
 //! `simulation/check.rs` says what must hold all the while and when all is quiet again. A seed that fails is printed with
 //! its plan and the command that lives through it again:
 //!
+//! A seed is one world, to the byte, but for this: tonic draws by lot which of its connections hears first of an orderly
+//! stop of the sink, so that a world with one has a few traces; a failure that does not come again at once is tried again.
+//!
 //! | variable | effect |
 //! |---|---|
 //! | `WEIR_SIM_SEED` | this seed alone, with its trace |
@@ -24,6 +27,8 @@ mod check;
 mod clock;
 #[path = "simulation/committed.rs"]
 mod committed;
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/plan.rs"]
@@ -37,9 +42,11 @@ mod trace;
 #[path = "simulation/world.rs"]
 mod world;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
+use plan::Fault;
 use weir_fault::Mutant;
 use world::World;
 
@@ -64,8 +71,31 @@ fn log() {
     }
 }
 
+/// What the fixed seeds have to bring up.
+const EXPECTED: [&str; 12] = [
+    "a sink that ends on its disk",
+    "an agent that ends on its disk",
+    "dropped damaged",
+    "dropped queue_newest",
+    "dropped queue_oldest",
+    "dropped refused",
+    "dropped spool_newest",
+    "dropped spool_oldest",
+    "time ok",
+    "time rebased",
+    "two streams of one life",
+    "unexplained",
+];
+
+/// The end of what happened.
+fn tail(world: Option<&World>) {
+    let lines = world.map(|world| world.trace.lines()).unwrap_or_default();
+    let from = lines.len().saturating_sub(30);
+    lines[from..].iter().for_each(|line| eprintln!("{line}"));
+}
+
 /// Lives through a seed; false where something was wrong, which is told.
-fn holds(seed: u64) -> bool {
+fn holds(seed: u64, seen: &mut BTreeSet<String>) -> bool {
     let lived = catch_unwind(AssertUnwindSafe(|| world::run(seed)));
     let (world, outcome) = match lived {
         Ok((world, outcome)) => (Some(world), outcome),
@@ -79,7 +109,15 @@ fn holds(seed: u64) -> bool {
             .iter()
             .for_each(|line| eprintln!("{line}"));
     }
-    let Err(reason) = outcome else { return true };
+    let hash = world.as_ref().map(|world| world.trace.hash());
+    eprintln!("seed {seed} trace {:016x}", hash.unwrap_or_default());
+    if outcome.is_err() && !alone {
+        tail(world.as_ref());
+    }
+    let Err(reason) = outcome else {
+        seen.extend(world.into_iter().flat_map(|world| world.seen));
+        return true;
+    };
     eprintln!(
         "{}",
         world.map_or_else(
@@ -105,8 +143,12 @@ fn every_reading_is_accounted_for_in_every_world() {
             from..from + number("WEIR_SIM_SEEDS").unwrap_or(SEEDS)
         }
     };
-    let failed: Vec<u64> = seeds.filter(|seed| !holds(*seed)).collect();
+    let (mut seen, fixed) = (BTreeSet::new(), seeds == (1..1 + SEEDS));
+    let failed: Vec<u64> = seeds.filter(|seed| !holds(*seed, &mut seen)).collect();
+    eprintln!("seen: {seen:?}");
     assert!(failed.is_empty(), "seeds {failed:?} failed");
+    let missing = EXPECTED.iter().find(|what| !seen.contains(**what));
+    assert!(!fixed || missing.is_none(), "no world has {missing:?}");
 }
 
 /// The same seed is the same world. Red when anything in it is drawn elsewhere, or waits for real time.
@@ -114,7 +156,8 @@ fn every_reading_is_accounted_for_in_every_world() {
 fn a_seed_replays() {
     log();
     let hash = |(world, _): (World, _)| world.trace.hash();
-    for seed in [3, 5] {
+    let exact = |seed: &u64| !plan::Plan::draw(*seed).has(|fault| *fault == Fault::StopSink);
+    for seed in (1..).filter(exact).take(4) {
         assert_eq!(
             hash(world::run(seed)),
             hash(world::run(seed)),

@@ -1,6 +1,5 @@
 //! One agent of the simulated world: its machine, and the program that lives on it.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -102,8 +101,8 @@ impl Machine {
         let lived = self.live().await;
         let life = self.recording.lock().life;
         {
+            // The spool stays until the driver has seen what it committed last.
             let mut state = self.lock();
-            state.running = None;
             state.alive = false;
             match lived {
                 Ok(exit) => state.exits.push((life, exit)),
@@ -182,6 +181,7 @@ impl Machine {
         let millis = |time: Duration| format!("{}ms", time.as_millis());
         let (age, commit) = (millis(layout.batch_age), millis(layout.commit_interval));
         let (rate, readings) = (layout.rate.to_string(), layout.queue_readings.to_string());
+        let (backlog_age, request) = (millis(layout.backlog_age), layout.request_bytes.to_string());
         let url = format!("http://{SINK}:{PORT}");
         let settings = [
             ("WEIR_AGENT_NAME", self.name.as_str()),
@@ -194,6 +194,9 @@ impl Machine {
             ("WEIR_AGENT_QUEUE_OVERFLOW", layout.queue_overflow),
             ("WEIR_AGENT_QUEUE_MAX_READINGS", &readings),
             ("WEIR_AGENT_RATE_REQUESTS_PER_SECOND", &rate),
+            ("WEIR_AGENT_REQUEST_MAX_BYTES", &request),
+            ("WEIR_AGENT_DELIVERY_ORDER", layout.order),
+            ("WEIR_AGENT_DELIVERY_BACKLOG_AGE", &backlog_age),
             ("WEIR_AGENT_RETRY_MIN_DELAY", "100ms"),
             ("WEIR_AGENT_RETRY_MAX_DELAY", "2s"),
             ("WEIR_AGENT_TIMEOUT_CONNECT", "1s"),
@@ -215,7 +218,7 @@ impl Machine {
 }
 
 /// Flips one bit of a segment that nobody writes to any more. False where there is none.
-pub(crate) fn flip(disk: &Memory, under: &str, chance: u64) -> io::Result<bool> {
+pub(crate) fn flip(disk: &Memory, under: &str, chance: u64) -> bool {
     let mut cold: Vec<_> = Vec::new();
     let paths = disk.paths();
     for path in &paths {
@@ -230,7 +233,7 @@ pub(crate) fn flip(disk: &Memory, under: &str, chance: u64) -> io::Result<bool> 
         }
     }
     let Some(path) = cold.get(chance as usize % cold.len().max(1)) else {
-        return Ok(false);
+        return false;
     };
     let mut bytes = disk.read(path).unwrap_or_default();
     // Behind the header: where it is damaged, the whole segment is given up.
@@ -239,5 +242,5 @@ pub(crate) fn flip(disk: &Memory, under: &str, chance: u64) -> io::Result<bool> 
         *byte ^= 1 << (chance % 8);
     }
     disk.write(path, bytes);
-    Ok(true)
+    true
 }

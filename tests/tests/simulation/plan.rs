@@ -38,6 +38,12 @@ pub(crate) struct Layout {
     pub(crate) disk_latency: Duration,
     /// Requests per second; 0 is no limit.
     pub(crate) rate: f64,
+    /// Most bytes of one request.
+    pub(crate) request_bytes: u64,
+    /// What goes first after an outage.
+    pub(crate) order: &'static str,
+    /// What has waited so long when the sink is back gets a stream of its own.
+    pub(crate) backlog_age: Duration,
 }
 
 /// How the sink is set up.
@@ -93,8 +99,12 @@ pub(crate) enum Fault {
     Clock(usize, i64),
     /// A batch is spooled that no sink takes.
     Poison(usize),
-    /// A power loss, and a bit that is another one afterwards, in a segment nobody writes to.
+    /// The agent reaches nobody; at its end it loses power, and a bit of what it spooled is another one afterwards, in a
+    /// segment nobody writes to.
     Flip(usize, u64),
+    /// Files cannot be written; at its end the sink loses power, and a bit of what it has not stored is another one
+    /// afterwards, in a segment of its journal that nobody writes to.
+    FlipSink(u64),
     /// Files cannot be written.
     Store,
     /// The catalog does not answer.
@@ -102,7 +112,7 @@ pub(crate) enum Fault {
 }
 
 /// The kinds of fault, to draw one evenly; each is drawn with its own details.
-const KINDS: u64 = 19;
+const KINDS: u64 = 20;
 
 impl Plan {
     /// What this seed decides.
@@ -113,7 +123,7 @@ impl Plan {
             flush_interval: pick(&[Duration::from_secs(2), Duration::from_secs(5)]),
             flush_rows: pick(&[300, 2_000, 100_000]),
             disk_latency: pick(&LATENCIES),
-            segment_bytes: pick(&[16 << 10, 64 << 10]),
+            segment_bytes: pick(&[4 << 10, 16 << 10, 64 << 10]),
             window_bytes: pick(&[2 << 10, 1 << 20]),
         };
         let mut events: Vec<Event> = (0..3 + below(7)).map(|_| event(agents.len())).collect();
@@ -133,9 +143,15 @@ impl Plan {
 }
 
 fn layout() -> Layout {
+    let rate = pick(&[0.0, 0.0, 4.0]);
+    // Few requests have to be large ones, or no agent would ever catch up.
+    let request_bytes = match rate > 0.0 {
+        true => 1 << 20,
+        false => pick(&[1 << 10, 1 << 20]),
+    };
     Layout {
         sensors: 1 + below(2) as usize,
-        metrics: 2 + below(8) as usize,
+        metrics: pick(&[2, 8, 24]),
         interval: pick(&[Duration::from_millis(200), Duration::from_millis(500)]),
         batch_age: pick(&[Duration::from_millis(300), Duration::from_secs(1)]),
         commit_interval: pick(&[
@@ -143,12 +159,15 @@ fn layout() -> Layout {
             Duration::from_millis(200),
             Duration::from_secs(1),
         ]),
-        spool_bytes: pick(&[34 << 10, 48 << 10, 1 << 20, 1 << 20]),
+        spool_bytes: pick(&[14 << 10, 14 << 10, 1 << 20]),
         spool_overflow: pick(&["block", "drop_oldest", "drop_newest"]),
         queue_overflow: pick(&["block", "drop_oldest", "drop_newest"]),
-        queue_readings: pick(&[60, 10_000]),
+        queue_readings: pick(&[60, 60, 10_000]),
         disk_latency: pick(&LATENCIES),
-        rate: pick(&[0.0, 0.0, 4.0]),
+        rate,
+        request_bytes,
+        order: pick(&["newest_first", "newest_first", "oldest_first"]),
+        backlog_age: pick(&[Duration::from_millis(200), Duration::from_secs(1)]),
     }
 }
 
@@ -162,7 +181,8 @@ const LATENCIES: [Duration; 3] = [
 fn event(agents: usize) -> Event {
     let room = HEALED - QUIET_START;
     let at = QUIET_START + random::below(room * 3 / 4);
-    let lasts = Duration::from_millis(100 + below(6_000)).min(HEALED - at);
+    let most = pick(&[6_000, 20_000]);
+    let lasts = Duration::from_millis(100 + below(most)).min(HEALED - at);
     let fault = fault(below(agents as u64) as usize);
     let (at, lasts) = (whole(at), whole(lasts));
     Event { at, lasts, fault }
@@ -188,7 +208,8 @@ fn fault(agent: usize) -> Fault {
         14 => Fault::Clock(agent, pick(&[-1_800_000_000, -90, -1, 30, 86_400])),
         15 => Fault::Poison(agent),
         16 => Fault::Flip(agent, below(u64::MAX)),
-        17 => Fault::Store,
+        17 => Fault::FlipSink(below(u64::MAX)),
+        18 => Fault::Store,
         _ => Fault::Catalog,
     }
 }

@@ -1,21 +1,20 @@
 //! The world of one seed: it is built, goes wrong as planned, heals, becomes quiet, and is held against its record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use turmoil::Sim;
-use weir_journal::storage::Faults;
 use weir_process::exit::Exit;
 use weir_process::{random, work};
 
-use crate::agent::{Machine, flip};
+use crate::agent::Machine;
 use crate::check;
 use crate::clock::Passing;
 use crate::committed::Committed;
 use crate::network::SINK;
-use crate::plan::{Fault, HEALED, Plan};
+use crate::plan::{HEALED, Plan};
 use crate::sink::SinkMachine;
 use crate::trace::Trace;
 
@@ -27,6 +26,8 @@ const LOOK_EVERY: u64 = 50;
 const RESTART: Duration = Duration::from_millis(500);
 /// How long after the last fault every agent has caught up.
 const CATCH_UP: Duration = Duration::from_secs(30);
+/// How long a silent agent's last readings take into its spool.
+const QUIET: Duration = Duration::from_secs(4);
 /// How long the last readings take into the files.
 const SETTLE: Duration = Duration::from_secs(40);
 
@@ -48,21 +49,25 @@ pub(crate) struct World {
     pub(crate) sink: Arc<SinkMachine>,
     pub(crate) deaths: Vec<Death>,
     pub(crate) trace: Trace,
-    passing: Passing,
-    sim: Sim<'static>,
+    /// Bits of the sink's journal that were flipped.
+    pub(crate) sink_flips: u64,
+    /// What came up, once all is at rest.
+    pub(crate) seen: BTreeSet<String>,
+    pub(crate) passing: Passing,
+    pub(crate) sim: Sim<'static>,
     /// What is to happen: when, and then in the order in which it was planned.
     schedule: BTreeMap<(Duration, usize), (Turn, usize)>,
     planned: usize,
     /// Agents whose disk or spool was under pressure in this life.
-    pressed: Vec<bool>,
+    pub(crate) pressed: Vec<bool>,
     /// What the agents, and behind them the sink, run on.
-    machines: Vec<Power>,
+    pub(crate) machines: Vec<Power>,
     steps: u64,
 }
 
 /// Whether a machine runs its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Power {
+pub(crate) enum Power {
     /// It does.
     On,
     /// The program has ended; a supervisor starts it at this time.
@@ -72,7 +77,7 @@ enum Power {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(crate) enum Turn {
     Begins,
     Ends,
 }
@@ -117,6 +122,8 @@ impl World {
             sink,
             deaths: Vec::new(),
             trace: Trace::default(),
+            sink_flips: 0,
+            seen: BTreeSet::new(),
             passing,
             sim,
             schedule: BTreeMap::new(),
@@ -130,7 +137,7 @@ impl World {
         world
     }
 
-    fn schedule(&mut self, at: Duration, turn: Turn, event: usize) {
+    pub(crate) fn schedule(&mut self, at: Duration, turn: Turn, event: usize) {
         self.planned += 1;
         self.schedule.insert((at, self.planned), (turn, event));
     }
@@ -148,7 +155,11 @@ impl World {
             agent.recording.lock().silent = true;
         }
         self.tell("the sensors are silent");
-        self.wait("an agent did not deliver all", SETTLE, World::has_delivered)?;
+        // By then nothing is on its way to the spools any more.
+        let quiet = self.sim.elapsed() + QUIET;
+        self.wait("an agent did not deliver all", SETTLE, |world| {
+            world.sim.elapsed() > quiet && world.has_delivered()
+        })?;
         self.stop_agents()?;
         self.wait("the sink did not take all in", SETTLE, |world| {
             world.sink.has_taken_all_in()
@@ -169,7 +180,7 @@ impl World {
             let (turn, event) = next.remove();
             match turn {
                 Turn::Begins => self.begin(event)?,
-                Turn::Ends => self.end(event),
+                Turn::Ends => self.end(event)?,
             }
         }
         self.sim.step().map_err(|error| error.to_string())?;
@@ -187,7 +198,7 @@ impl World {
     }
 
     /// What the agent's spool has committed since the last step.
-    fn look(&mut self, place: usize) -> Result<(), String> {
+    pub(crate) fn look(&mut self, place: usize) -> Result<(), String> {
         let machine = &self.agents[place];
         let Some(running) = machine.running() else {
             self.committed[place].close();
@@ -217,112 +228,6 @@ impl World {
         Ok(())
     }
 
-    fn begin(&mut self, event: usize) -> Result<(), String> {
-        let (fault, lasts) = (self.plan.events[event].fault, self.plan.events[event].lasts);
-        self.tell(&format!("begins: {fault:?}"));
-        let sim = &mut self.sim;
-        match fault {
-            Fault::Partition(agent) => sim.partition(self.agents[agent].name.as_str(), SINK),
-            Fault::Deaf(agent) => sim.partition_oneway(SINK, self.agents[agent].name.as_str()),
-            Fault::Mute(agent) => sim.partition_oneway(self.agents[agent].name.as_str(), SINK),
-            Fault::Hold(agent) => sim.hold(self.agents[agent].name.as_str(), SINK),
-            Fault::Delay(agent, millis) => {
-                let name = self.agents[agent].name.as_str();
-                sim.set_link_latency(name, SINK, Duration::from_millis(millis));
-            }
-            Fault::Reset(agent) => self.agents[agent].scissors.cut(),
-            Fault::CrashAgent(agent, torn) => self.crash_agent(agent, torn)?,
-            Fault::Flip(agent, chance) => {
-                self.crash_agent(agent, None)?;
-                flip(&self.agents[agent].disk, "/agent/spool", chance)
-                    .map_err(|error| error.to_string())?;
-            }
-            Fault::CrashSink(torn) => self.crash_sink(torn),
-            Fault::StopAgent(agent) => self.stop_agent(agent),
-            Fault::StopSink => self.sink.stop(),
-            Fault::FullAgent(agent) => {
-                self.pressed[agent] = true;
-                fill(&self.agents[agent].disk);
-            }
-            Fault::FullSink => fill(&self.sink.disk),
-            Fault::FailingSyncAgent(agent, left) => {
-                self.pressed[agent] = true;
-                self.agents[agent].disk.set_faults(failing(left));
-            }
-            Fault::FailingSyncSink(left) => self.sink.disk.set_faults(failing(left)),
-            Fault::Clock(agent, seconds) => self.agents[agent].clock.set_off(seconds),
-            Fault::Poison(agent) => self.agents[agent].poison(),
-            Fault::Store => self.sink.fail_store(true),
-            Fault::Catalog => self.sink.fail_catalog(true),
-        }
-        self.schedule(self.sim.elapsed() + lasts, Turn::Ends, event);
-        Ok(())
-    }
-
-    fn end(&mut self, event: usize) {
-        let fault = self.plan.events[event].fault;
-        let still_stopping = match fault {
-            Fault::StopAgent(agent) => {
-                let machine = &self.agents[agent];
-                machine.lives() && machine.asked.load(Ordering::SeqCst)
-            }
-            Fault::StopSink => self.sink.lives() && self.sink.is_asked(),
-            _ => false,
-        };
-        if still_stopping {
-            let later = self.sim.elapsed() + Duration::from_millis(200);
-            return self.schedule(later, Turn::Ends, event);
-        }
-        self.tell(&format!("ends: {fault:?}"));
-        match fault {
-            Fault::Partition(agent) | Fault::Deaf(agent) | Fault::Mute(agent) => {
-                self.sim.repair(self.agents[agent].name.as_str(), SINK);
-            }
-            Fault::Hold(agent) => self.sim.release(self.agents[agent].name.as_str(), SINK),
-            Fault::Delay(agent, _) => self.set_latency(agent),
-            Fault::CrashAgent(agent, _) | Fault::Flip(agent, _) | Fault::StopAgent(agent) => {
-                self.start(agent);
-            }
-            Fault::CrashSink(_) | Fault::StopSink => self.start(self.agents.len()),
-            Fault::FullAgent(agent) => self.agents[agent].disk.set_capacity(None),
-            Fault::FullSink => self.sink.disk.set_capacity(None),
-            Fault::FailingSyncAgent(agent, _) => {
-                self.agents[agent].disk.set_faults(Faults::default());
-            }
-            Fault::FailingSyncSink(_) => self.sink.disk.set_faults(Faults::default()),
-            Fault::Clock(agent, _) => self.agents[agent].clock.set_off(0),
-            Fault::Store => self.sink.fail_store(false),
-            Fault::Catalog => self.sink.fail_catalog(false),
-            Fault::Reset(_) | Fault::Poison(_) => {}
-        }
-    }
-
-    /// Nothing is wrong any more, whatever overlapped.
-    fn heal(&mut self) {
-        self.tell("all is well again");
-        for agent in 0..self.agents.len() {
-            let machine = Arc::clone(&self.agents[agent]);
-            self.sim.release(machine.name.as_str(), SINK);
-            self.sim.repair(machine.name.as_str(), SINK);
-            self.set_latency(agent);
-            machine.disk.set_capacity(None);
-            machine.disk.set_faults(Faults::default());
-            machine.clock.set_off(0);
-            self.start(agent);
-        }
-        self.sink.disk.set_capacity(None);
-        self.sink.disk.set_faults(Faults::default());
-        self.sink.fail_store(false);
-        self.sink.fail_catalog(false);
-        self.start(self.agents.len());
-    }
-
-    fn set_latency(&mut self, agent: usize) {
-        let name = self.agents[agent].name.as_str();
-        self.sim
-            .set_link_latency(name, SINK, Duration::from_millis(10));
-    }
-
     /// A program that has ended leaves nothing behind, and is started again unless it was asked to stop.
     fn supervise(&mut self, machine: usize) {
         let (lives, asked) = match self.agents.get(machine) {
@@ -344,7 +249,7 @@ impl World {
     }
 
     /// Takes the program away, with all it had in memory.
-    fn clear(&mut self, machine: usize) {
+    pub(crate) fn clear(&mut self, machine: usize) {
         let name = self.name(machine);
         self.sim.crash(name.as_str());
         match self.agents.get(machine) {
@@ -357,7 +262,7 @@ impl World {
     }
 
     /// Starts the program where it does not run.
-    fn start(&mut self, machine: usize) {
+    pub(crate) fn start(&mut self, machine: usize) {
         if let Some(agent) = self.agents.get(machine) {
             agent.asked.store(false, Ordering::SeqCst);
         } else {
@@ -378,33 +283,7 @@ impl World {
         agent.map_or_else(|| SINK.to_owned(), |agent| agent.name.clone())
     }
 
-    fn crash_agent(&mut self, agent: usize, torn: Option<u64>) -> Result<(), String> {
-        self.look(agent)?;
-        let machine = Arc::clone(&self.agents[agent]);
-        if machine.lives() {
-            self.deaths.push(Death {
-                agent,
-                life: machine.recording.lock().life,
-                at_ns: self.passing.ns(),
-                pressed: self.pressed[agent],
-            });
-        }
-        lose_power(&machine.disk, torn);
-        self.clear(agent);
-        self.machines[agent] = Power::Off;
-        machine.clock.boot();
-        Ok(())
-    }
-
-    fn crash_sink(&mut self, torn: Option<u64>) {
-        lose_power(&self.sink.disk, torn);
-        self.sink.lose_power();
-        self.clear(self.agents.len());
-        self.machines[self.agents.len()] = Power::Off;
-        self.sink.clock.boot();
-    }
-
-    fn stop_agent(&mut self, agent: usize) {
+    pub(crate) fn stop_agent(&mut self, agent: usize) {
         let machine = &self.agents[agent];
         machine.asked.store(true, Ordering::SeqCst);
         if let Some(running) = machine.running() {
@@ -459,25 +338,4 @@ impl World {
     pub(crate) fn press(&mut self, agent: usize) {
         self.pressed[agent] = true;
     }
-}
-
-fn lose_power(disk: &weir_journal::Memory, torn: Option<u64>) {
-    match torn {
-        None => disk.crash(),
-        Some(seed) => disk.crash_torn(seed),
-    }
-}
-
-fn failing(left: u64) -> Faults {
-    Faults {
-        syncs_left: Some(left),
-        ..Faults::default()
-    }
-}
-
-/// No byte more fits.
-fn fill(disk: &weir_journal::Memory) {
-    let lengths = disk.paths().into_iter();
-    let used = lengths.map(|path| disk.read(&path).map_or(0, |bytes| bytes.len() as u64));
-    disk.set_capacity(Some(used.sum()));
 }
