@@ -65,7 +65,11 @@ pub(crate) const AGENT: Points = &[
 ];
 
 /// In the agent, with a sink that refuses.
-pub(crate) const REFUSED: Points = &[(Point::AgentRefused, 2), (Point::AgentSetAside, 2)];
+pub(crate) const REFUSED: Points = &[
+    (Point::AgentRefused, 2),
+    // What an earlier life has set aside is not sent again: a life passes once, for its own stream.
+    (Point::AgentSetAside, 1),
+];
 
 /// In `weir-agent spool replay`, run while no agent does.
 pub(crate) const REPLAY: Points = &[
