@@ -475,7 +475,8 @@ impl Spool {
         let Some(live) = self.live_or_begin(&mut inner)? else {
             return Ok(Attempt::Full);
         };
-        if inner.bytes() + live.room_for(draft, &inner.undelivered) > max_bytes {
+        let needs = live.room_for(draft, &inner.undelivered);
+        if live.is_held_up() || inner.bytes() + needs > max_bytes {
             return Ok(Attempt::Full);
         }
         let mut series_defined = inner.undelivered.clone();

@@ -13,6 +13,8 @@ mod crash;
 mod delivery;
 #[path = "front_door/demo.rs"]
 mod demo;
+#[path = "front_door/disk.rs"]
+mod disk;
 #[path = "front_door/hostile.rs"]
 mod hostile;
 #[path = "front_door/ledger.rs"]

@@ -15,7 +15,7 @@ use weir_journal::watch;
 use weir_proto::v1;
 
 use super::recover::{hex, remove_segments, segment_bytes};
-use super::{Draft, Inner, Spool, SpoolError, Stream};
+use super::{Draft, Inner, LOOK_AGAIN, Spool, SpoolError, Stream};
 
 /// Losses of this long become one Skip record.
 const COALESCE: Duration = Duration::from_secs(1);
@@ -25,9 +25,17 @@ const COALESCE_FULL: Duration = Duration::from_secs(10);
 impl Spool {
     /// Drops the oldest segment, or waits until that is possible or no longer needed.
     pub(super) async fn make_room(&self, room: &mut watch::Receiver<u64>) {
+        let live = self.lock().live();
+        let mut progress = live.as_ref().map(|live| live.progress());
         if !self.drop_oldest() {
             let _asking = DropWanted::ask(self);
-            self.wait_for_room(room).await;
+            return self.wait_for_room(room).await;
+        }
+        // On a full disk only the writer knows whether that was enough: one segment at a time.
+        if let Some(progress) = &mut progress
+            && live.is_some_and(|live| live.is_held_up())
+        {
+            let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
         }
     }
 
@@ -127,6 +135,10 @@ impl Spool {
         let Some(live) = inner.live() else {
             return Ok(());
         };
+        // Counted here they are one Skip once there is room, and not one a second.
+        if !now && live.is_held_up() {
+            return Ok(());
+        }
         while let Some((reason, readings)) = inner.lost.pop_first() {
             match live.append_skip(reason, readings) {
                 Ok(_) => {}

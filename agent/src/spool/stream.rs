@@ -331,6 +331,14 @@ impl Stream {
         self.checkpoint()
     }
 
+    /// Whether records wait in memory for room on the disk. What is appended now would wait there, too, and
+    /// be gone with the process.
+    pub(crate) fn is_held_up(&self) -> bool {
+        let progress = self.journal.progress();
+        let progress = progress.borrow();
+        progress.disk_full && self.journal.next() > progress.durable_through + 1
+    }
+
     /// Whether this process appends to it.
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire)

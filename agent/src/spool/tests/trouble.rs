@@ -74,6 +74,79 @@ async fn a_full_disk_blocks_or_drops_and_recovers_by_itself() {
     }
 }
 
+/// Fills a disk of this size under the policy; answers the spool, what was stored and what was dropped.
+async fn fill_disk(memory: &Memory, overflow: Overflow, batches: u64) -> (Spool, u64, u64) {
+    let config = SpoolConfig {
+        segment_bytes: 8 << 10,
+        overflow,
+        ..config(Path::new("/data"))
+    };
+    memory.set_capacity(Some(96 << 10));
+    // The writer as a task: it has its turn when the spool waits for it, and not by luck.
+    let ground = Ground {
+        storage: Arc::new(memory.clone()),
+        clock: clock(),
+        writers: Writers::Tasks(Duration::ZERO),
+    };
+    let spool = Spool::open_at(ground, config).unwrap();
+    let (mut stored, mut dropped) = (0, 0);
+    for n in 1..=batches {
+        match spool.append(draft(n, 100)).await.unwrap() {
+            Appended::Stored { .. } => stored += 1,
+            Appended::Dropped => dropped += 1,
+        }
+        // The writer has looked at it, unless it has nowhere to put it.
+        let live = oldest(&spool);
+        let mut progress = live.progress();
+        let looked = progress.wait_for(|now| now.disk_full || now.durable_through >= stored);
+        tokio::time::timeout(Duration::from_secs(10), looked)
+            .await
+            .expect("in time")
+            .unwrap();
+    }
+    (spool, stored, dropped)
+}
+
+/// What waits in memory is gone with the process, and nothing has counted it. Red when what does not fit
+/// the disk may wait for as long as the writer's queue has room (nothing is dropped then).
+#[tokio::test]
+async fn a_disk_that_fills_up_leaves_next_to_nothing_in_memory() {
+    let memory = Memory::new();
+    let (spool, stored, dropped) = fill_disk(&memory, Overflow::DropNewest, 300).await;
+    let live = oldest(&spool);
+    let waits = stored - live.durable().0;
+    assert!(waits <= 2, "{waits} batches wait in memory");
+    assert!(dropped > 100, "{dropped}");
+    memory.set_capacity(None);
+    spool.finish().await.unwrap();
+    let totals = spool.ledger().totals;
+    assert_eq!(
+        totals.produced,
+        300 * 100,
+        "dropped or kept, all is counted"
+    );
+    let kept: u64 = records(&live)
+        .iter()
+        .filter(|one| one.3.is_none())
+        .map(|one| one.2)
+        .sum();
+    assert_eq!(kept, stored * 100);
+}
+
+/// Red when segments are dropped until the writer has tried again (all but the last are gone then).
+#[tokio::test]
+async fn a_disk_that_fills_up_drops_no_more_of_the_oldest_than_it_must() {
+    let memory = Memory::new();
+    let (spool, stored, dropped) = fill_disk(&memory, Overflow::DropOldest, 300).await;
+    assert_eq!((stored, dropped), (300, 0));
+    committed(&spool).await;
+    let found = records(&oldest(&spool));
+    assert_eq!(found.last().unwrap().0, 300);
+    assert!(found[0].0 > 1);
+    let kept = spool.ledger().spool_bytes;
+    assert!(kept > 64 << 10, "{kept} bytes of a disk of 96 KiB are left");
+}
+
 /// The journal alone would take a cut end for a write that was torn. Seen red with the high-water
 /// mark noted nowhere.
 #[tokio::test]
