@@ -28,6 +28,9 @@ pub struct Options {
     /// What every id drawn by this opening follows from, for simulations that must repeat; draw another for each
     /// opening. `None` leaves it to the system.
     pub salt: Option<u64>,
+    /// The next record gets a higher number than this, also where what is found ends before it: what is missing is a
+    /// hole then. Zero asks for nothing.
+    pub resume_behind: u64,
     /// Whether what the disk refuses to read, however often it is asked, is given up as damaged, so that the rest flows.
     /// Otherwise it stays an error: a person may still bring the disk back.
     pub give_up_unreadable: bool,
@@ -42,6 +45,7 @@ impl Default for Options {
             commit_interval: Duration::ZERO,
             id: None,
             salt: None,
+            resume_behind: 0,
             give_up_unreadable: false,
         }
     }

@@ -53,6 +53,9 @@ pub(crate) fn open(
         inventory.recovery.cut_bytes += void.tail.end - void.tail.start;
         inventory.resume_at(void.first);
     }
+    if options.resume_behind >= inventory.recovery.next {
+        inventory.resume_at(options.resume_behind + 1);
+    }
     let (segments, live, recovery) = inventory.settle(storage.as_ref(), dir, id, &options)?;
     report(dir, &recovery);
     let limits = Limits {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use harness::{body, dir, open, read, record, segment, settle, small};
-use weir_journal::{Hole, Item, Memory};
+use weir_journal::{Hole, Item, Memory, Options};
 
 const RECORDS: u64 = 14;
 const PREAMBLE: &[u8] = b"what readers need";
@@ -131,6 +131,41 @@ fn check(memory: &Memory, missing: &[u64], next: u64, what: &str) {
         expected.push(record(next + extra, &body));
         assert_eq!(records(&journal), expected, "{what}");
     }
+}
+
+/// Fails when the journal gives numbers again that its reader has taken, or forgets about them at the next start.
+#[test]
+fn numbers_go_on_behind_where_the_reader_stands() {
+    let memory = Memory::new();
+    let behind = Options {
+        resume_behind: 10,
+        ..small()
+    };
+    let (journal, mut committer) = open(&memory, small()).unwrap();
+    for number in 1..=3 {
+        assert_eq!(journal.try_append(1, &[&body(number, 9)]), Ok(number));
+    }
+    settle(&mut committer);
+    drop((journal, committer));
+    // Nothing is written before the second of these.
+    for appends in [false, true, true] {
+        let (journal, mut committer) = open(&memory, behind.clone()).unwrap();
+        let next = journal.next();
+        if appends {
+            assert_eq!(journal.try_append(1, &[&body(next, 9)]), Ok(next));
+            settle(&mut committer);
+        }
+    }
+    let (journal, _committer) = open(&memory, small()).unwrap();
+    assert_eq!(journal.next(), 13);
+    let hole = Item::Hole {
+        from: 4,
+        through: 10,
+    };
+    let numbered = |number| record(number, &body(number, 9));
+    let expected = [1, 2, 3].map(numbered).into_iter().chain([hole]);
+    let expected: Vec<Item> = expected.chain([11, 12].map(numbered)).collect();
+    assert_eq!(records(&journal), expected);
 }
 
 fn records(journal: &weir_journal::Journal) -> Vec<Item> {

@@ -109,11 +109,35 @@ pub fn open_journal(
     storage: Arc<dyn Storage>,
     salt: Option<u64>,
 ) -> Result<(Journal, Committer), OpenError> {
+    open_behind(config, storage, salt, 0)
+}
+
+/// Opens a journal anew whose last numbers were cut although the catalog has taken them in, as a flipped
+/// bit in its last group brings about: the next record gets a number behind `position`. What was
+/// acknowledged behind it and is not there any more is in the agents' spools, or they say that it is gone.
+///
+/// # Errors
+/// As [`open_journal`].
+pub fn resume_journal(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    position: u64,
+) -> Result<(Journal, Committer), OpenError> {
+    open_behind(config, storage, None, position)
+}
+
+fn open_behind(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    salt: Option<u64>,
+    resume_behind: u64,
+) -> Result<(Journal, Committer), OpenError> {
     let options = Options {
         segment_bytes: config.journal.segment_bytes,
         max_bytes: config.journal.max_bytes,
         queue_bytes: size(config.journal.queue_bytes),
         salt,
+        resume_behind,
         ..Options::default()
     };
     let opened = Journal::open(storage, &config.journal_dir, options)?;

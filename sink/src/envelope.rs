@@ -94,6 +94,16 @@ pub struct ClockSample {
     pub own_machine: bool,
 }
 
+/// What an agent reports of a stream, after what it reported before: `produced` never falls. What it once
+/// counted and has no more is lost with its spool and must not leave the books.
+pub(crate) fn following(earlier: Option<&v1::Report>, report: v1::Report) -> v1::Report {
+    let most = earlier.map_or(0, |earlier| earlier.produced);
+    v1::Report {
+        produced: report.produced.max(most),
+        ..report
+    }
+}
+
 impl Envelope {
     /// Everything before the record, with the clock and the report or without: what [`put_record`] appends to
     /// it makes an encoded envelope.

@@ -181,14 +181,19 @@ pub async fn recover(
     catalog: &Catalog,
 ) -> Result<Option<(u64, u64)>, CatalogError> {
     let position = catalog.position().await?;
-    let Some(position) = position.filter(|found| found.journal_id == journal.id()) else {
-        return Ok(None);
-    };
-    let (from, oldest) = (position.number + 1, journal.oldest());
+    let position = position.filter(|found| found.journal_id == journal.id());
+    let (from, oldest) = (
+        position.map_or(1, |found| found.number + 1),
+        journal.oldest(),
+    );
     if oldest <= from {
         return Ok(None);
     }
-    catalog.give_up(position.journal_id, oldest - 1).await?;
+    if position.is_none() {
+        // A catalog that never saw this journal stands at its beginning.
+        catalog.take_over(journal.id()).await?;
+    }
+    catalog.give_up(journal.id(), oldest - 1).await?;
     Ok(Some((from, oldest - 1)))
 }
 

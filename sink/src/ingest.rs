@@ -27,7 +27,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,7 +40,7 @@ use weir_journal::{Journal, Progress};
 use weir_process::clock::Clock;
 use weir_proto::{limits, v1};
 
-use crate::envelope::ClockSample;
+use crate::envelope::{self, ClockSample};
 use crate::fold::{CLOCKS_BEGIN_NS, Parcel};
 use crate::metrics::IngestMetrics;
 use crate::model::{StreamId, StreamKey};
@@ -103,6 +103,8 @@ struct Inner {
     streams: Mutex<HashMap<StreamKey, Arc<Slot>>>,
     /// How many of the streams are closed.
     ended: AtomicUsize,
+    /// Tenants and names that two agents were seen to share.
+    namesakes: Mutex<HashSet<(Arc<str>, String)>>,
     connections: Arc<Semaphore>,
 }
 
@@ -122,7 +124,8 @@ struct Slot {
 pub struct Seen {
     /// The agent's name.
     pub agent: String,
-    /// The agent's last report, and the sink's wall clock when it came.
+    /// The agent's last report, with the most it ever said it produced, and the sink's wall clock when it
+    /// came.
     pub report: Option<(v1::Report, i64)>,
     /// The sink's wall clock less the agent's, ns.
     pub clock_offset_ns: i64,
@@ -144,10 +147,18 @@ pub struct StreamView {
     pub key: StreamKey,
     /// Where it stands, durably.
     pub durable: Mark,
-    /// Nothing follows.
+    /// Nothing follows, durably.
     pub closed: bool,
     /// What was last heard of it.
     pub seen: Seen,
+}
+
+impl Seen {
+    /// The agent reports, at `at_ns` of the sink's wall clock.
+    fn note(&mut self, report: v1::Report, at_ns: i64) {
+        let earlier = self.report.as_ref().map(|(report, _)| report);
+        self.report = Some((envelope::following(earlier, report), at_ns));
+    }
 }
 
 impl Slot {
@@ -192,6 +203,7 @@ impl Ingest {
                 metrics,
                 streams: Mutex::default(),
                 ended: AtomicUsize::new(0),
+                namesakes: Mutex::default(),
                 connections: Arc::new(Semaphore::new(config.max_connections)),
             }),
         }
@@ -312,7 +324,8 @@ impl Ingest {
             .map(|slot| {
                 let mut stream = slot.stream();
                 stream.settle(durable_through);
-                let (durable, closed) = (stream.durable(), stream.is_closed());
+                let is_settled = stream.last_pending().is_none();
+                let (durable, closed) = (stream.durable(), stream.is_closed() && is_settled);
                 drop(stream);
                 StreamView {
                     key: slot.key.clone(),

@@ -5,11 +5,11 @@
 //!
 //! | figure | from |
 //! |---|---|
-//! | `produced` | the larger of the agent's last report and the readings through the watermark |
+//! | `produced` | the larger of the most the agent ever reported and the readings through the watermark |
 //! | `stored` | rows the fold took, in files or in memory, and `pending_fold` |
 //! | `pending_fold` | readings that are durable in the journal and not folded yet |
 //! | `spooled` | `produced` less the readings through the watermark |
-//! | `dropped` | closed by skips, by reason; what the fold set aside (`fold_error`); and instead of `spooled` what a lost spool held (`spool_lost`) |
+//! | `dropped` | closed by skips, by reason; what the fold set aside (`fold_error`); and instead of `spooled` what a lost spool held, or a closed stream does not (`spool_lost`) |
 //! | `unexplained` | readings through the fold's watermark that are neither stored nor dropped |
 //!
 //! `missed_ticks` stands beside the equation: an upper bound of readings that never were.
@@ -228,7 +228,9 @@ fn line(view: &StreamView, folded: Option<StreamLedger>, now_ns: i64) -> Line {
     let reported = report.map_or(0, |(report, _)| report.produced);
     let produced = reported.max(through);
     let mut spooled = produced - through;
-    if folded.lost_at_ns != 0 && spooled > 0 {
+    // Of a stream that is closed the agent holds nothing, whatever it once reported.
+    let is_lost = folded.lost_at_ns != 0 || view.closed;
+    if is_lost && spooled > 0 {
         dropped.insert(SPOOL_LOST.to_owned(), std::mem::take(&mut spooled));
     }
     Line {

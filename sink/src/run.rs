@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use weir_journal::Disk;
+use weir_journal::{Committer, Disk, Journal};
 use weir_process::clock::SystemClock;
 use weir_process::exit::Exit;
 use weir_process::health::Stage;
@@ -22,7 +22,7 @@ use weir_process::place::Place;
 use weir_process::progress::LOOK_EVERY;
 use weir_process::shutdown::Shutdown;
 
-use crate::assembly::{Parts, Running, Sink, StartError, Writer, open_journal};
+use crate::assembly::{Parts, Running, Sink, StartError, Writer, open_journal, resume_journal};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::fold::{self, FoldError};
@@ -66,12 +66,14 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
 
 /// A journal that cannot be opened means another sink: nothing else was touched before.
 async fn open(config: &Config) -> anyhow::Result<Sink> {
-    let (journal, committer) = open_journal(config, Arc::new(Disk), None)?;
+    let opened = open_journal(config, Arc::new(Disk), None)?;
+    let catalog = open_catalog(config).await?;
+    let (journal, committer) = not_behind(config, opened, &catalog).await?;
     let parts = Parts {
         journal,
         committer,
         writer: Writer::Thread,
-        catalog: open_catalog(config).await?,
+        catalog,
         store: Store::open(&config.store_dir)?,
         clock: Arc::new(SystemClock),
     };
@@ -121,6 +123,30 @@ async fn watch(places: Places, stage: Stage, shutdown: Shutdown) -> bool {
             Err(reason) => stage.failing(reason),
         }
     }
+}
+
+/// A journal that ends before the catalog's position goes on behind it: numbers are never given twice.
+async fn not_behind(
+    config: &Config,
+    (journal, committer): (Journal, Committer),
+    catalog: &Catalog,
+) -> anyhow::Result<(Journal, Committer)> {
+    let position = catalog.position().await?;
+    let position = position.filter(|found| found.journal_id == journal.id());
+    let (position, next) = (position.map_or(0, |found| found.number), journal.next());
+    if next > position {
+        return Ok((journal, committer));
+    }
+    tracing::error!(
+        position,
+        next,
+        missing = position - next + 1,
+        "the journal ends before the catalog's position: its end was damaged, or it is an older copy. What is missing \
+         is stored; what was accepted after it is gone from here: agents send it again or count it as sink_rolled_back"
+    );
+    // It has one owner, and that is still this one.
+    drop((journal, committer));
+    Ok(resume_journal(config, Arc::new(Disk), position)?)
 }
 
 fn start(

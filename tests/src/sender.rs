@@ -67,6 +67,8 @@ pub struct Stream {
     pub agent: String,
     /// Speaks in Hello and in every header; without one Hello says nothing of clocks.
     pub clock: Option<DeviceClock>,
+    /// Other streams that Hello lists.
+    pub also_held: Vec<Vec<u8>>,
     next_sequence: u64,
     readings: u64,
     defined: bool,
@@ -82,6 +84,7 @@ impl Stream {
             id: vec![tag; 16],
             agent: agent.to_owned(),
             clock: None,
+            also_held: Vec::new(),
             next_sequence: 1,
             readings: 0,
             defined: false,
@@ -211,7 +214,7 @@ impl Stream {
             oldest_sequence: 1,
             next_sequence: self.next_sequence,
             clock: self.clock.as_ref().map(DeviceClock::message),
-            held_streams: vec![self.id.clone()],
+            held_streams: [vec![self.id.clone()], self.also_held.clone()].concat(),
             protocol_min: 1,
             protocol_max: 1,
         }

@@ -22,7 +22,7 @@ use super::series::SeriesTable;
 use super::snapshot;
 use super::view::FrozenRows;
 use crate::catalog::{DataFile, DeadLetter, JournalLoss, Loaded, StreamLedger};
-use crate::envelope::Envelope;
+use crate::envelope::{self, Envelope};
 use crate::model::{FOLD_ERROR, StreamKey, drop_reason_name};
 use crate::refs::Refs;
 
@@ -231,7 +231,7 @@ impl State {
             ledger.lost_at_ns = 0;
         }
         if let Some(report) = &envelope.report {
-            ledger.report = Some(*report);
+            ledger.report = Some(envelope::following(ledger.report.as_ref(), *report));
             ledger.report_at_ns = envelope.received_ns;
         }
         Some(number)

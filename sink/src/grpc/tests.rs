@@ -286,6 +286,39 @@ async fn a_restart_knows_every_stream_from_the_journal_alone() {
     assert_eq!(client.acked(2).await, 2);
 }
 
+/// Fails when the last report takes the place of the highest, live or when the journal is read again.
+#[tokio::test]
+async fn what_an_agent_once_reported_as_produced_is_never_forgotten() {
+    let mut rig = Rig::start().await;
+    let produced = |rig: &Rig| {
+        rig.ingest.streams()[0]
+            .seen
+            .report
+            .map(|(report, _)| report.produced)
+    };
+    for (sequence, said) in [(1, 9), (2, 6)] {
+        let mut client = Client::open(&rig, hello(1)).await.unwrap();
+        let report = v1::Report {
+            produced: said,
+            ..Default::default()
+        };
+        client
+            .request(v1::DeliverRequest {
+                records: vec![v1::Record {
+                    record: Some(batch(sequence, 3 * (sequence - 1))),
+                }],
+                report: Some(report),
+                ..Default::default()
+            })
+            .await;
+        client.acked(sequence).await;
+        drop(client);
+        assert_eq!(produced(&rig), Some(9));
+        rig = rig.restart().await;
+        assert_eq!(produced(&rig), Some(9));
+    }
+}
+
 #[tokio::test]
 async fn health_says_serving_until_the_drain() {
     use tonic_health::pb::health_check_response::ServingStatus;

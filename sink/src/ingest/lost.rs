@@ -7,7 +7,8 @@
 //! been said, and takes its rest back.
 //!
 //! A stream is *left out* when its agent said Hello, for another stream and after this one's last, and
-//! did not list it. One that is connected is never left out: two agents may share a name.
+//! neither that one nor any connected stream of this agent came with a list that has it. One that is
+//! connected is never left out: two agents may share a name, which is said once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,9 @@ const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 
 /// A spool with more streams than this is not followed: nothing of it is ever left out.
 const MAX_HELD: usize = 4096;
+
+/// Names that two agents share are told of up to this many.
+const MAX_NAMESAKES: usize = 1024;
 
 /// What one Hello said the spool holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +96,35 @@ struct Standing {
 }
 
 /// By tenant and agent.
-type Lists = HashMap<(Arc<str>, String), Held>;
+type Lists = HashMap<(Arc<str>, String), Said>;
+
+/// What one name says it holds: the last list, and that of each stream that is connected.
+#[derive(Default)]
+struct Said {
+    last: Option<Held>,
+    connected: Vec<(StreamId, Held)>,
+}
+
+impl Said {
+    /// When a list came that holds the stream.
+    fn listed_at(&self, id: StreamId) -> Option<u64> {
+        let connected = self.connected.iter().map(|(_, held)| held);
+        let lists = self.last.iter().chain(connected);
+        let holding = lists.filter(|list| list.streams.contains(&id));
+        holding.map(|list| list.at_ns).max()
+    }
+
+    /// A connected stream that the last one to connect does not list, nor the other way round: one process
+    /// lists all that it delivers.
+    fn stranger(&self) -> Option<StreamId> {
+        let newest = self.connected.iter().max_by_key(|(_, held)| held.at_ns);
+        let (newest, held) = newest?;
+        let mut others = self.connected.iter();
+        let other = others
+            .find(|(id, theirs)| !held.streams.contains(id) && !theirs.streams.contains(newest));
+        other.map(|(id, _)| *id)
+    }
+}
 
 impl Ingest {
     /// Looks again and again until told to stop. Where nothing is ever given up by itself, what reappears is
@@ -154,16 +186,42 @@ impl Ingest {
         };
         let mut lists = Lists::new();
         for slot in &slots {
+            let is_connected = is_connected(slot) && !slot.stream().is_closed();
             let seen = hold(&slot.seen);
             let Some(held) = &seen.held else { continue };
             let whose = (Arc::clone(&slot.key.tenant), seen.agent.clone());
-            let last = lists.entry(whose).or_insert_with(|| held.clone());
-            if held.at_ns > last.at_ns {
-                *last = held.clone();
+            let said = lists.entry(whose).or_default();
+            if said
+                .last
+                .as_ref()
+                .is_none_or(|last| held.at_ns > last.at_ns)
+            {
+                said.last = Some(held.clone());
+            }
+            if is_connected {
+                said.connected.push((slot.key.id, held.clone()));
             }
         }
+        self.tell_namesakes(&lists);
         let open = slots.into_iter().filter(|slot| !slot.stream().is_closed());
         open.map(|slot| standing(slot, &lists, now_ns)).collect()
+    }
+
+    /// Two agents of one name: once for each name.
+    fn tell_namesakes(&self, lists: &Lists) {
+        let mut told = hold(&self.inner.namesakes);
+        for (whose, said) in lists {
+            let Some(stream) = said.stranger() else {
+                continue;
+            };
+            if told.len() < MAX_NAMESAKES && told.insert(whose.clone()) {
+                tracing::warn!(
+                    tenant = &*whose.0, agent = whose.1, %stream,
+                    "two agents that are connected share this name: give each its own WEIR_AGENT_NAME; their series are \
+                     mixed, and what one of them holds counts as spool_lost while it is away and the other is not"
+                );
+            }
+        }
     }
 
     /// The stream is there after all.
@@ -232,15 +290,14 @@ impl Ingest {
 
 /// What `lists` say of the stream. Remembers since when it is left out, for as long as it is.
 fn standing(slot: Arc<Slot>, lists: &Lists, now_ns: u64) -> Standing {
-    let is_connected = slot.lane.try_lock().is_err();
+    let is_connected = is_connected(&slot);
     let (listed_at, left_out_since) = {
         let mut seen = hold(&slot.seen);
-        let list = lists.get(&(Arc::clone(&slot.key.tenant), seen.agent.clone()));
-        let is_listed = |list: &&Held| list.streams.contains(&slot.key.id);
-        let listed_at = list.filter(is_listed).map(|list| list.at_ns);
-        let left_out = list.filter(|list| !is_listed(list) && !is_connected);
-        // From this look on, not from the list: until a moment ago the stream may have been connected.
-        seen.unlisted_since = left_out.map(|_| seen.unlisted_since.unwrap_or(now_ns));
+        let said = lists.get(&(Arc::clone(&slot.key.tenant), seen.agent.clone()));
+        let listed_at = said.and_then(|said| said.listed_at(slot.key.id));
+        let is_left_out = said.is_some() && listed_at.is_none() && !is_connected;
+        // From now on: the last list may be older than the end of another connection that listed it.
+        seen.unlisted_since = is_left_out.then(|| seen.unlisted_since.unwrap_or(now_ns));
         (listed_at, seen.unlisted_since)
     };
     Standing {
@@ -248,4 +305,8 @@ fn standing(slot: Arc<Slot>, lists: &Lists, now_ns: u64) -> Standing {
         listed_at,
         left_out_since,
     }
+}
+
+fn is_connected(slot: &Slot) -> bool {
+    slot.lane.try_lock().is_err()
 }

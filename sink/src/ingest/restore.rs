@@ -104,7 +104,7 @@ impl Ingest {
         seen.agent = envelope.agent;
         seen.clock_offset_ns = envelope.clock_offset_ns;
         if let Some(report) = envelope.report {
-            seen.report = Some((report, envelope.received_ns));
+            seen.note(report, envelope.received_ns);
         }
         Ok(())
     }

@@ -175,7 +175,7 @@ impl Session {
         self.ingest.inner.metrics.requests.inc();
         let received_ns = self.ingest.inner.clock.wall_ns();
         if let Some(report) = &request.report {
-            hold(&self.slot.seen).report = Some((*report, received_ns));
+            hold(&self.slot.seen).note(*report, received_ns);
         }
         if let Some(clock) = &request.clock {
             self.ingest
@@ -300,12 +300,26 @@ impl Session {
         if self.slot.stream().appended(last, packed.bytes) {
             // Once per stream: a Close that comes again is not appended.
             self.ingest.inner.ended.fetch_add(1, Ordering::Relaxed);
+            self.tell_what_is_lost();
         }
         self.requests.push_back(last);
         self.ingest.inner.metrics.batches.inc_by(batches);
         self.ingest.inner.metrics.readings.inc_by(readings);
         (self.ingest.inner.offer)(packed.parcel(number));
         Ok(())
+    }
+
+    /// A stream that ends before what its agent once said it produced.
+    fn tell_what_is_lost(&self) {
+        let through = self.slot.stream().readings_appended();
+        let seen = hold(&self.slot.seen);
+        let produced = seen.report.map_or(0, |(report, _)| report.produced);
+        if produced > through {
+            tracing::error!(
+                stream = %self.slot.key, agent = seen.agent, readings = produced - through,
+                "the agent closed this stream without readings that it had reported: they count as dropped, spool_lost"
+            );
+        }
     }
 
     /// Of all records of a load.
@@ -317,7 +331,7 @@ impl Session {
             agent: seen.agent.clone(),
             stream_id: Bytes::copy_from_slice(&self.slot.key.id.0),
             clock_offset_ns: seen.clock_offset_ns,
-            report,
+            report: report.and(seen.report).map(|(report, _)| report),
             record: Bytes::new(),
             // A load that cannot be appended ends the call: nothing is lost that counts.
             clock: seen.sample.take(),

@@ -435,6 +435,11 @@ impl Stream {
         self.pending_bytes
     }
 
+    /// Readings through the last record that the journal has, durable or not.
+    pub(super) fn readings_appended(&self) -> u64 {
+        self.appended.readings_through
+    }
+
     /// Nothing follows.
     pub(super) fn is_closed(&self) -> bool {
         self.closed

@@ -158,3 +158,18 @@ fn what_a_lost_spool_held_is_dropped_and_the_line_closes() {
     assert_eq!((lost.stored, lost.dropped_total()), (35, 65));
     assert!(closes(&lost) && closes(&held));
 }
+
+/// Fails when what a closed stream does not hold stays `spooled`.
+#[test]
+fn what_a_stream_was_closed_without_is_lost() {
+    let mut view = view(4, 40, 0);
+    let report = v1::Report {
+        produced: 100,
+        ..v1::Report::default()
+    };
+    view.seen.report = Some((report, 0));
+    view.closed = true;
+    let line = lines(vec![folded(4, 40, 40)], &[view], 0).remove(0);
+    assert_eq!((line.spooled, line.dropped["spool_lost"]), (0, 60));
+    assert!(closes(&line));
+}

@@ -132,3 +132,38 @@ async fn an_operator_settles_a_dead_agent_and_never_a_connected_one() {
         http::StatusCode::METHOD_NOT_ALLOWED
     );
 }
+
+/// Two agents share a name: what one of them holds stays its own while it is connected, whatever the
+/// other lists. Another agent's lost stream shows that the grace has passed meanwhile. Fails when only the
+/// last list of a name counts.
+#[tokio::test]
+async fn what_a_connected_agent_lists_is_never_lost_by_the_list_of_a_namesake() {
+    let place = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(place.path(), &[("LEDGER_LOST_AFTER", "1s")]).await;
+    let mut waiting = Stream::new("edge", 61);
+    leaves_seven(&sink, &mut waiting).await;
+    let mut gone = Stream::new("other", 62);
+    leaves_seven(&sink, &mut gone).await;
+
+    let mut first = Stream::new("edge", 63);
+    first.also_held = vec![waiting.id.clone()];
+    let first = begun(&sink, &mut first).await;
+    let _namesake = begun(&sink, &mut Stream::new("edge", 64)).await;
+    let _other = begun(&sink, &mut Stream::new("other", 65)).await;
+    comes_to(&sink, &gone, (0, 7)).await;
+    assert_eq!(figures(&line_of(&sink, &waiting).await), (7, 0));
+    let said = |log: String| log.matches("share this name").count();
+    assert_eq!(said(sink.log()), 1, "{}", sink.log());
+
+    drop(first);
+    comes_to(&sink, &waiting, (0, 7)).await;
+    assert_eq!(said(sink.log()), 1, "{}", sink.log());
+}
+
+/// A call that has delivered one reading.
+async fn begun(sink: &Sink, stream: &mut Stream) -> Call {
+    let mut call = Call::open(sink.grpc, stream).await.expect("welcome");
+    call.batch(stream.batch(&[BASE], &[1.0])).await;
+    call.acked(1).await.expect("an ack");
+    call
+}

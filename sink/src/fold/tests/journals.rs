@@ -76,34 +76,7 @@ async fn records_that_are_gone_keep_the_fold_shut_until_an_operator_gives_them_u
     sink.folded(number).await;
     sink.flush().await;
     sink.kill().await;
-    // Batches between fillers that make segments full, and the first segment gone.
-    let (journal, committer) = world.journal();
-    let committer = committer.spawn().expect("a thread");
-    let large = || weir_proto::batch::Values::Texts(vec!["x".repeat(60); 1]);
-    let mut wide = |from: i64| {
-        let names: Vec<String> = (0..9).map(|i| format!("text.{i}")).collect();
-        let columns = names.iter().map(|name| (name.as_str(), large())).collect();
-        sender.batch("pump", columns, &seconds(from, 1))
-    };
-    for i in 0..5 {
-        let envelope = wide(i);
-        let body = prost::Message::encode_to_vec(&envelope);
-        let filler = vec![0u8; 600_000];
-        journal
-            .append(crate::envelope::KIND, &[&body])
-            .await
-            .expect("appended");
-        let number = journal.append(9, &[&filler]).await.expect("appended");
-        journal.committed(number).await.expect("committed");
-    }
-    let gone = journal
-        .drop_oldest()
-        .expect("dropped")
-        .expect("a sealed segment");
-    assert_eq!(gone.0, 1);
-    journal.close();
-    committer.join().expect("ends");
-
+    let gone = without_first_segment(&world, &mut sender).await;
     let refused = world
         .start_with(World::quiet())
         .await
@@ -119,7 +92,7 @@ async fn records_that_are_gone_keep_the_fold_shut_until_an_operator_gives_them_u
     let lost = crate::fold::recover(&journal, &catalog)
         .await
         .expect("recovered");
-    assert_eq!(lost, Some((2, gone.1)));
+    assert_eq!(lost, Some((2, gone)));
     assert_eq!(
         crate::fold::recover(&journal, &catalog)
             .await
@@ -132,7 +105,7 @@ async fn records_that_are_gone_keep_the_fold_shut_until_an_operator_gives_them_u
     let sink = world.start().await;
     sink.folded(11).await;
     let ledger = &sink.fold.streams()[0];
-    let batches_lost = (2..=gone.1).filter(|number| number % 2 == 0).count();
+    let batches_lost = (2..=gone).filter(|number| number % 2 == 0).count();
     assert_eq!(
         ledger.unexplained(),
         9 * i64::try_from(batches_lost).expect("few")
@@ -192,4 +165,66 @@ fn flip(world: &World, body: &[u8]) {
         }
     }
     panic!("the record is in no segment");
+}
+
+/// Batches between fillers that make segments full, and the first segment gone: its last number.
+async fn without_first_segment(world: &World, sender: &mut Sender) -> u64 {
+    let (journal, committer) = world.journal();
+    let committer = committer.spawn().expect("a thread");
+    let large = || weir_proto::batch::Values::Texts(vec!["x".repeat(60); 1]);
+    let mut wide = |from: i64| {
+        let names: Vec<String> = (0..9).map(|i| format!("text.{i}")).collect();
+        let columns = names.iter().map(|name| (name.as_str(), large())).collect();
+        sender.batch("pump", columns, &seconds(from, 1))
+    };
+    for i in 0..5 {
+        let envelope = wide(i);
+        let body = prost::Message::encode_to_vec(&envelope);
+        let filler = vec![0u8; 600_000];
+        journal
+            .append(crate::envelope::KIND, &[&body])
+            .await
+            .expect("appended");
+        let number = journal.append(9, &[&filler]).await.expect("appended");
+        journal.committed(number).await.expect("committed");
+    }
+    let gone = journal
+        .drop_oldest()
+        .expect("dropped")
+        .expect("a sealed segment");
+    assert_eq!(gone.0, 1);
+    journal.close();
+    committer.join().expect("ends");
+    gone.1
+}
+
+/// Fails when `recover` looks only at journals that the catalog has a position of.
+#[tokio::test]
+async fn records_before_a_journal_the_catalog_never_saw_can_be_given_up() {
+    let world = World::new();
+    let mut sender = Sender::new(1);
+    let gone = without_first_segment(&world, &mut sender).await;
+    let refused = world
+        .start_with(World::quiet())
+        .await
+        .err()
+        .expect("refused");
+    assert!(
+        matches!(refused, FoldError::Missing { position: 0, .. }),
+        "{refused}"
+    );
+    // What a catalog of another life stands at does not matter.
+    fs::remove_file(world.dir.path().join("catalog.sqlite")).expect("removed");
+    let (journal, committer) = world.journal();
+    let committer = committer.spawn().expect("a thread");
+    let lost = crate::fold::recover(&journal, &world.catalog().await)
+        .await
+        .expect("recovered");
+    assert_eq!(lost, Some((1, gone)));
+    journal.close();
+    committer.join().expect("ends");
+    let sink = world.start().await;
+    sink.folded(10).await;
+    assert_eq!(sink.fold.streams()[0].watermark, 5);
+    sink.stop().await.expect("stops");
 }
