@@ -1,14 +1,16 @@
 //! A spool that was deleted, an agent that is dead: what they held becomes `spool_lost`, to the
 //! reading, and comes back with the stream.
 
+use std::path::Path;
+
 use serde_json::Value;
 use weir_proto::v1::Report;
 use weir_tests::sender::{Call, Stream};
 use weir_tests::wait::until;
-use weir_tests::world::{Sink, run_once};
+use weir_tests::world::{Agent, Sink, run_once};
 use weir_tests::{http as client, programs};
 
-use crate::stored::LIMIT;
+use crate::stored::{LIMIT, counting};
 
 const BASE: i64 = 1_700_000_000_000_000_000;
 
@@ -166,4 +168,72 @@ async fn begun(sink: &Sink, stream: &mut Stream) -> Call {
     call.batch(stream.batch(&[BASE], &[1.0])).await;
     call.acked(1).await.expect("an ack");
     call
+}
+
+/// Half of a spool is overwritten while its agent is down. What the agent had reported of it stays in the
+/// books. Fails when the sink takes the last report in place of the highest, or leaves what a closed
+/// stream does not hold out of `spool_lost`.
+#[tokio::test]
+async fn what_a_damaged_spool_had_reported_and_lost_is_dropped_to_the_reading() {
+    let place = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(place.path(), &[]).await;
+    let settings = counting(&[
+        ("SAMPLE_INTERVAL", "5ms"),
+        ("BATCH_MAX_READINGS", "10"),
+        ("RATE_REQUESTS_PER_SECOND", "0.2"),
+        ("RATE_BURST", "1"),
+        // Most of what is reported waits, so that what is left of the spool is beyond what is stored.
+        ("REQUEST_WINDOW_BYTES", "1KiB"),
+    ]);
+    let mut agent = Agent::start(place.path(), "cut", &sink.url(), &settings).await;
+    until("readings that wait", LIMIT, || async {
+        let lines = sink.ledger().await;
+        let count = |name: &str| lines.first()?[name].as_u64();
+        let (spooled, produced) = (count("spooled")?, count("produced")?);
+        (spooled >= 200 && spooled * 4 >= produced * 3).then_some(())
+    })
+    .await;
+    agent.kill();
+    let before = sink.ledger().await.remove(0);
+    overwrite_second_half(&agent.data().join("spool"));
+    let data = agent.data();
+    let data = data.to_str().expect("a path");
+    let listed = run_once(
+        &programs::agent(),
+        &["spool", "ls", "--json", "--data-dir", data],
+        &[],
+    );
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("a listing");
+    let left = listed["streams"][0]["readings"].as_u64().expect("a count");
+    let produced = before["produced"].as_u64().expect("a count");
+    assert!(left < produced, "{left} of {produced} are left");
+
+    agent.set("RATE_REQUESTS_PER_SECOND", "1000");
+    agent.set("REQUEST_WINDOW_BYTES", "8MiB");
+    agent.restart().await;
+    let after = until("the old stream to be closed", LIMIT, || async {
+        let mut lines = sink.ledger().await;
+        lines.retain(|line| line["stream_id"] == before["stream_id"]);
+        Some(lines.remove(0)).filter(|line| line["closed"] == true)
+    })
+    .await;
+    assert_eq!(after["produced"], produced, "{after}");
+    assert_eq!(figures(&after), (0, produced - left), "{after}");
+    assert!(sink.log().contains("without readings that it had reported"));
+}
+
+/// Of the bytes that are used, in the one segment there is.
+fn overwrite_second_half(spool: &Path) {
+    let streams = std::fs::read_dir(spool).expect("a spool").flatten();
+    let files = streams.filter_map(|stream| std::fs::read_dir(stream.path()).ok());
+    let mut segments = files.flatten().flatten().map(|file| file.path());
+    let segment = segments.find(|path| path.extension().is_some_and(|end| end == "seg"));
+    let segment = segment.expect("a segment");
+    let mut bytes = std::fs::read(&segment).expect("readable");
+    let used = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("not empty");
+    bytes[used / 2..=used].fill(0xAA);
+    std::fs::write(&segment, bytes).expect("writable");
 }
