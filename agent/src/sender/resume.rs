@@ -31,6 +31,8 @@ impl Resume<'_> {
     pub(crate) fn at(mut self, welcome: &v1::Welcome) -> Result<Feed, Failure> {
         let durable_through = welcome.durable_through;
         self.check_fork(welcome)?;
+        self.stream
+            .count_end(durable_through, welcome.readings_through);
         self.check_counts(welcome)?;
         while let Some((piece, bytes)) = self.window.pop_through(durable_through) {
             self.settle(&piece, bytes);

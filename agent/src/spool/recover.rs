@@ -151,6 +151,7 @@ fn create(
         state: State::default(),
         dictionary,
         durable: (0, 0),
+        uncounted: 0,
         dropping: Vec::new(),
     });
     Ok((stream, writer))
@@ -207,6 +208,7 @@ fn open_old(
         return Ok(None);
     }
     let durable = survey.durable(last, &state);
+    let uncounted = survey.uncounted(durable.0, &state);
     survey.miss_ends(&state, durable);
     report(&journal, &dir, durable, &state);
     Ok(Some(Stream::new(Parts {
@@ -218,6 +220,7 @@ fn open_old(
         state,
         dictionary: survey.dictionary,
         durable,
+        uncounted,
         dropping: survey.dropping,
     })))
 }
@@ -365,6 +368,13 @@ impl Survey {
             readings
         };
         (through, readings.max(state.account.peak().1))
+    }
+
+    /// How many sequences at the end neither a record nor a note counts.
+    fn uncounted(&self, through: u64, state: &State) -> u64 {
+        let (sequence, _) = self.last.unwrap_or_default();
+        let noted = state.known_through.max(state.account.peak().0);
+        through - sequence.max(noted).min(through)
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use weir_journal::watch;
 use weir_journal::{AppendError, Committer, Journal, Progress, Reader};
+use weir_proto::limits::MAX_BATCH_READINGS;
 use weir_proto::{record, v1};
 
 use super::recover::hex;
@@ -47,6 +48,8 @@ pub(super) struct Ledger {
     dropping: Vec<Pending>,
     pub(super) durable_through: u64,
     durable_readings: u64,
+    /// Sequences at the end that cannot be read, and of which nothing says how many readings they had.
+    uncounted: u64,
     appended_readings: u64,
     pub(super) dictionary: BTreeMap<u32, v1::Series>,
     /// What every new segment begins with.
@@ -68,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) dictionary: BTreeMap<u32, v1::Series>,
     /// The last sequence of the stream, and its readings through it.
     pub(crate) durable: (u64, u64),
+    /// How many sequences at its end were not counted into that: they cannot be read.
+    pub(crate) uncounted: u64,
     /// What is missing of it, and what it says was dropped.
     pub(crate) dropping: Vec<Pending>,
 }
@@ -90,6 +95,7 @@ impl Stream {
                 dropping: parts.dropping,
                 durable_through,
                 durable_readings,
+                uncounted: parts.uncounted,
                 appended_readings: durable_readings,
                 preamble_bytes: preamble(&parts.dictionary).len() as u64,
                 dictionary: parts.dictionary,
@@ -369,6 +375,24 @@ impl Stream {
         let mut ledger = self.lock();
         self.refresh(&mut ledger);
         (ledger.durable_through, ledger.durable_readings)
+    }
+
+    /// Counts what the end of an earlier run had and cannot be read, once a sink says how much that was: it has
+    /// `readings` of the stream through a sequence there. More than fits those batches is not believed.
+    pub(crate) fn count_end(&self, through: u64, readings: u64) {
+        let mut ledger = self.lock();
+        let counted_through = ledger.durable_through - ledger.uncounted;
+        if !(counted_through + 1..=ledger.durable_through).contains(&through) {
+            return;
+        }
+        let batches = through - counted_through;
+        let most = batches.saturating_mul(MAX_BATCH_READINGS as u64);
+        let beyond = readings.saturating_sub(ledger.durable_readings);
+        if beyond > 0 && beyond <= most {
+            ledger.durable_readings = readings;
+            ledger.appended_readings = readings;
+            ledger.uncounted -= batches;
+        }
     }
 
     /// Readings that were appended and are not known to be durable.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::sink::Kept;
 use super::*;
 use crate::spool::tests::{draft, open_on};
 use weir_journal::{Memory, Storage};
@@ -91,6 +92,55 @@ async fn a_disk_that_refuses_to_read_does_not_hold_up_the_rest() {
     let in_first = second.parse::<u64>().unwrap() - 1;
     assert_eq!(lost, 10 * in_first, "the segment is one page");
     assert_eq!(kept.stored_readings() + lost, 600);
+    check(&sink, &spool);
+    running.stop().await;
+}
+
+/// The last batch before a crash had reached the sink, and cannot be read since: only the sink knows how many readings it
+/// had. Red when that is taken for a lie, and nothing is delivered any more.
+#[tokio::test]
+async fn a_damaged_end_is_counted_by_the_sink_that_has_it() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let config = tight(Path::new("/data"), Overflow::Block);
+    let spool = open_on(Arc::clone(&storage), config.clone()).await;
+    fill(&spool, 60).await;
+    let stream = spool.ledger().streams[0].stream_id;
+    memory.crash();
+    drop(spool);
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg");
+    let mut segments: Vec<PathBuf> = memory.paths().into_iter().filter(is_segment).collect();
+    segments.sort();
+    let [.., before, last] = &segments[..] else {
+        panic!("{segments:?}")
+    };
+    let mut bytes = memory.read(before).unwrap();
+    let content = bytes.iter_mut().rev().find(|byte| **byte != 0);
+    *content.unwrap() ^= 1;
+    memory.write(before, bytes);
+    memory.write(last, memory.read(last).unwrap()[..64].to_vec());
+    let stem = last.file_stem().unwrap().to_str().unwrap();
+    let end = stem.parse::<u64>().unwrap() - 1;
+
+    let sink = Sink::start().await;
+    let has = Kept {
+        durable_through: end,
+        readings_through: 10 * end,
+        stored: (1..=end).map(|sequence| (sequence, 10)).collect(),
+        ..Kept::default()
+    };
+    sink.lock().streams.insert(stream.to_vec(), has);
+    let spool = open_on(storage, config).await;
+    let line = |spool: &Spool| {
+        let streams = spool.ledger().streams;
+        let found = streams.into_iter().find(|line| line.stream_id == stream);
+        found.map(|line| (line.produced, line.acked))
+    };
+    assert_eq!(line(&spool), Some((10 * (end - 1), 0)));
+    let running = start(&spool, sender_config(sink.url()));
+    until("the stream is delivered", || sink.kept(stream).closed).await;
+    assert_eq!(sink.kept(stream).skips, []);
+    assert_eq!(spool.ledger().totals.acked, 10 * end);
     check(&sink, &spool);
     running.stop().await;
 }
