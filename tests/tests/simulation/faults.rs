@@ -34,11 +34,13 @@ impl World {
             Fault::StopSink => self.sink.stop(),
             Fault::FullAgent(agent) => {
                 self.pressed[agent] = true;
+                self.strained[agent] = true;
                 fill(&self.agents[agent].disk);
             }
             Fault::FullSink => fill(&self.sink.disk),
             Fault::FailingSyncAgent(agent, left) => {
                 self.pressed[agent] = true;
+                self.strained[agent] = true;
                 self.agents[agent].disk.set_faults(failing(left));
             }
             Fault::FailingSyncSink(left) => self.sink.disk.set_faults(failing(left)),
@@ -89,9 +91,13 @@ impl World {
                 self.sink.fail_store(false);
                 self.start(self.agents.len());
             }
-            Fault::FullAgent(agent) => self.agents[agent].disk.set_capacity(None),
+            Fault::FullAgent(agent) => {
+                self.strained[agent] = false;
+                self.agents[agent].disk.set_capacity(None);
+            }
             Fault::FullSink => self.sink.disk.set_capacity(None),
             Fault::FailingSyncAgent(agent, _) => {
+                self.strained[agent] = false;
                 self.agents[agent].disk.set_faults(Faults::default());
             }
             Fault::FailingSyncSink(_) => self.sink.disk.set_faults(Faults::default()),

@@ -60,6 +60,8 @@ pub(crate) struct World {
     planned: usize,
     /// Agents whose disk or spool was under pressure in this life.
     pub(crate) pressed: Vec<bool>,
+    /// Agents whose disk is full or fails just now.
+    pub(crate) strained: Vec<bool>,
     /// What the agents, and behind them the sink, run on.
     pub(crate) machines: Vec<Power>,
     steps: u64,
@@ -117,6 +119,7 @@ impl World {
         let mut world = World {
             committed: agents.iter().map(|_| Committed::default()).collect(),
             pressed: vec![false; agents.len()],
+            strained: vec![false; agents.len()],
             machines: vec![Power::On; agents.len() + 1],
             agents,
             sink,
@@ -270,7 +273,7 @@ impl World {
         }
         if self.machines[machine] != Power::On {
             if machine < self.agents.len() {
-                self.pressed[machine] = false;
+                self.pressed[machine] = self.strained[machine];
             }
             self.machines[machine] = Power::On;
             let name = self.name(machine);
