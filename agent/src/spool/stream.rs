@@ -338,11 +338,12 @@ impl Stream {
     }
 
     /// Whether records wait in memory for room on the disk. What is appended now would wait there, too, and
-    /// be gone with the process.
+    /// be gone with the process. One that takes nothing any more is not held up: appending says so.
     pub(crate) fn is_held_up(&self) -> bool {
         let progress = self.journal.progress();
         let progress = progress.borrow();
-        progress.disk_full && self.journal.next() > progress.durable_through + 1
+        let waits = self.journal.next() > progress.durable_through + 1;
+        progress.disk_full && waits && progress.poisoned.is_none()
     }
 
     /// Whether this process appends to it.

@@ -107,6 +107,28 @@ async fn fill_disk(memory: &Memory, overflow: Overflow, batches: u64) -> (Spool,
     (spool, stored, dropped)
 }
 
+/// A disk that was full and then fails: the writer is gone, and only a new start goes on. Red when the spool goes on waiting
+/// for room, or dropping for want of it.
+#[tokio::test]
+async fn a_disk_that_fails_while_it_is_full_is_no_full_disk() {
+    let memory = Memory::new();
+    let (spool, ..) = fill_disk(&memory, Overflow::DropNewest, 300).await;
+    let live = oldest(&spool);
+    assert!(live.is_held_up());
+    memory.set_faults(Faults {
+        syncs_left: Some(0),
+        ..Faults::default()
+    });
+    memory.set_capacity(None);
+    let mut progress = live.progress();
+    let failed = progress.wait_for(|now| now.poisoned.is_some());
+    let failed = tokio::time::timeout(Duration::from_secs(10), failed).await;
+    assert!(failed.expect("the writer tries again").is_ok());
+    memory.set_faults(Faults::default());
+    let appended = tokio::time::timeout(Duration::from_secs(10), spool.append(draft(301, 100)));
+    appended.await.expect("it says so").unwrap_err();
+}
+
 /// What waits in memory is gone with the process, and nothing has counted it. Red when what does not fit
 /// the disk may wait for as long as the writer's queue has room (nothing is dropped then).
 #[tokio::test]
