@@ -194,6 +194,7 @@ async fn serve(
                 durable_crc: durable.crc,
                 readings_through: durable.readings,
                 books: None,
+                closed: false,
                 window_bytes: WINDOW_BYTES,
                 max_batch_bytes: 1 << 20,
                 protocol: 1,

@@ -56,6 +56,7 @@ impl Resume<'_> {
             None if durable_through == account.acked_through => account.readings_through,
             None => welcome.readings_through,
         };
+        self.check_end(welcome)?;
         let behind_flight = mutant(Mutant::ResumeBehindFlight);
         let next = if behind_flight { in_flight } else { 0 }.max(durable_through) + 1;
         Ok(Feed::new(
@@ -131,6 +132,19 @@ impl Resume<'_> {
             )));
         }
         Ok(())
+    }
+
+    /// Whoever closed it before its end has our records up to there: what it has is settled by now, so that only
+    /// the rest goes out under another stream.
+    fn check_end(&self, welcome: &v1::Welcome) -> Result<(), Failure> {
+        let durable_through = welcome.durable_through;
+        let is_all = self.stream.is_ended() && self.stream.durable().0 <= durable_through;
+        if is_all || !welcome.closed {
+            return Ok(());
+        }
+        Err(Failure::Forked(format!(
+            "a copy of this spool has closed it after sequence {durable_through}"
+        )))
     }
 
     fn was_set_aside(&self, sequence: u64) -> bool {

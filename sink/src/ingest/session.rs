@@ -120,6 +120,7 @@ impl Session {
             protocol: limits::PROTOCOL_VERSION,
             readings_through: mark.readings_through,
             books: Some(mark.books()),
+            closed: stream.is_closed(),
         })
     }
 

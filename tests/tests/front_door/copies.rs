@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use weir_tests::proxy::Proxy;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink};
 
@@ -109,4 +110,63 @@ async fn copies_of_a_spool_deliver_the_same_stream_once() {
         (time.expect("a time"), value as u64)
     });
     assert_counted(&stored.collect::<Vec<_>>(), produced);
+}
+
+/// A machine is copied while it runs, and the copy delivers what it has of the stream and ends it. The machine itself
+/// goes on: what it has beyond that goes out under another stream, each reading once, without anybody's help.
+///
+/// Mutations: a Welcome that does not say that the stream is closed; one that says so and is not heeded.
+#[tokio::test]
+async fn an_original_whose_stream_its_copy_has_ended_goes_on_by_itself() {
+    let place = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(place.path(), &[]).await;
+    let link = Proxy::start().await;
+    let settings = counting(&[("SAMPLE_INTERVAL", "10ms"), ("BATCH_MAX_READINGS", "1")]);
+    let mut first = Agent::start(place.path(), "twin", &link.url(), &settings).await;
+    wait_own(&first, "spooled", 100).await;
+    let stream = first.status().await["streams"][0]["stream_id"].clone();
+    let stream = stream.as_str().expect("an id").to_owned();
+    let other = place.path().join("copy");
+    copy(&first.data(), &other.join("twin").join("data"));
+    wait_own(&first, "spooled", 200).await;
+
+    let settings = [&settings[..], &[("SIMULATED_DEVICE", "copy")]].concat();
+    let mut second = Agent::start(&other, "twin", &sink.url(), &settings).await;
+    until("the copy has delivered and ended it", LIMIT, || async {
+        held(&second, &stream).await.is_none().then_some(())
+    })
+    .await;
+    second.kill();
+    let ended = line(&sink, &stream).await;
+    assert!(ended["stored"].as_u64() < Some(200), "{ended}");
+
+    link.to(sink.grpc);
+    until("the original has moved the rest", LIMIT, || async {
+        held(&first, &stream).await.is_none().then_some(())
+    })
+    .await;
+    until("and delivered it", LIMIT, || async {
+        let status = first.status().await;
+        (status["streams"].as_array().expect("streams").len() == 1).then_some(())
+    })
+    .await;
+    let acked = own(&first, "acked").await;
+    wait_own(&first, "acked", acked + 20).await;
+    assert!(first.log().contains("a copy of this spool has closed it"));
+    let resent = first.metrics().await["weir_agent_sender_fork_resent_total"];
+    assert!(resent >= 100.0, "{resent}");
+    assert!(first.terminate().await.success());
+
+    sink.folded().await;
+    let query = "select cast(time as bigint), value from samples where agent = 'twin' and device = 'simulated' order by 2, 1";
+    let rows = sink.sql(query).await;
+    let reading = |row: &Vec<Value>| (row[0].as_i64(), row[1].as_f64());
+    let stored = rows.iter().map(reading).map(|(time, value)| {
+        let value = value.expect("a number");
+        (time.expect("a time"), value as u64)
+    });
+    let stored = stored.collect::<Vec<_>>();
+    let last = stored.len() as u64;
+    assert!(last >= 220, "{last}");
+    assert_counted(&stored, last);
 }

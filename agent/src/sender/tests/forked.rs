@@ -1,5 +1,5 @@
 //! Which Welcomes say that a sink has another stream's records under this one's id, also where the last
-//! of them is a Skip, which has no checksum. The agent and its clone are one spool; the sink is its words.
+//! of them is a Skip, which has no checksum, or where a copy has closed it. The agent and its clone are one spool; the sink is its words.
 
 use weir_proto::record;
 
@@ -41,6 +41,10 @@ fn welcomed(
         readings_through,
         ..v1::Welcome::default()
     };
+    answered((spool, stream), &welcome)
+}
+
+fn answered((spool, stream): (&Spool, &Stream), welcome: &v1::Welcome) -> Result<(), Failure> {
     let mut delivery = Delivery::new(stream);
     let resume = Resume {
         spool,
@@ -49,7 +53,7 @@ fn welcomed(
         metrics: &Metrics::new(&Registry::new("weir_agent")),
         definitions_due: &mut delivery.definitions_due,
     };
-    resume.at(&welcome).map(drop)
+    resume.at(welcome).map(drop)
 }
 
 /// Mutations, each red: the counts not compared, a Skip compared with nothing, a Skip of the sink's taken for any
@@ -81,4 +85,37 @@ async fn a_fork_is_seen_where_a_skip_is_last_on_either_side() {
     set_aside(&spool, &stream, 5, ("malformed", "as the test says")).unwrap();
     welcomed(here, (5, 0, 45)).unwrap();
     assert_eq!(stream.account().acked_through, 5);
+}
+
+/// Mutations: an end that is not looked at, or before what the sink has is settled; a stream that ended where the sink has it taken for a fork.
+#[tokio::test]
+async fn a_stream_that_a_copy_has_closed_before_its_end_has_forked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, stream) = with_a_skip(dir.path()).await;
+    let here = (&spool, &*stream);
+    let closed_after = |durable_through, readings_through| v1::Welcome {
+        durable_through,
+        durable_crc: crc_or_skip(&stream, durable_through),
+        readings_through,
+        closed: true,
+        ..v1::Welcome::default()
+    };
+    let forked = |outcome| matches!(outcome, Err(Failure::Forked(_)));
+    assert!(forked(answered(here, &closed_after(3, 30))));
+    assert_eq!(stream.account().acked_through, 3, "it has that");
+    assert!(
+        forked(answered(here, &closed_after(5, 45))),
+        "more will come"
+    );
+    spool.finish().await.unwrap();
+    assert!(forked(answered(here, &closed_after(4, 35))));
+    answered(here, &closed_after(5, 45)).unwrap();
+}
+
+fn crc_or_skip(stream: &Stream, sequence: u64) -> u32 {
+    if sequence == 4 {
+        0
+    } else {
+        crc(stream, sequence)
+    }
 }

@@ -315,6 +315,7 @@ fn greet(state: &Mutex<State>, hello: &v1::Hello) -> Result<(v1::Welcome, Option
         protocol: 1,
         readings_through: kept.readings_through,
         books: Some(kept.books()),
+        closed: kept.closed,
     };
     Ok((welcome, fault))
 }

@@ -256,6 +256,7 @@ async fn answer(
                 protocol: 1,
                 readings_through: greeting.readings.beside(durable_through.saturating_mul(10)),
                 books,
+                closed: greeting.crc.is_some_and(|crc| crc % 4 == 1),
             }))
         }
         Said::Ack(through, window_bytes) => {
