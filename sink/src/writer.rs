@@ -10,7 +10,7 @@
 //! | columns | [`columns::schema`]; strings are plain UTF-8 for a reader that knows no Arrow |
 //! | order | metric, device, attributes, time; also in `sorting_columns` |
 //! | time | DELTA_BINARY_PACKED, never a dictionary |
-//! | value | dictionary, byte stream split or plain: whichever is smallest on a part of the file |
+//! | value | a sorted dictionary with keys of whole bytes ([`numbers`]); where values are too many for one, dictionary, byte stream split or plain: whichever is smallest on a part of the file |
 //! | compression | zstd 1 |
 //! | statistics | per page, so that a reader skips pages |
 //! | row groups | about 1 M rows, a series is not split |
@@ -23,9 +23,11 @@
 //! Rows observed outside [received - 2 days, received + 1 day] go to the day they were
 //! received, so that a wrong clock cannot scatter files over the calendar.
 
+mod chunk;
 pub mod columns;
 mod days;
 mod encode;
+mod numbers;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use weir_proto::batch::Values;
 
 use super::Picked;
+use super::numbers::Numbers;
 use super::words::Words;
 use crate::catalog::SeriesKey;
 use crate::fold::latest::{Latest, Value};
@@ -104,6 +105,8 @@ pub(super) enum Column {
     Array(ArrayRef),
     /// Repeated strings, still as runs.
     Words(Words),
+    /// Values by a dictionary.
+    Numbers(Numbers),
 }
 
 /// Rows of `samples` under construction.
@@ -287,6 +290,7 @@ impl Columns {
         let columns = self.into_columns().into_iter().map(|column| match column {
             Column::Array(array) => array,
             Column::Words(words) => words.into_array(),
+            Column::Numbers(numbers) => Arc::new(numbers.into_array()),
         });
         RecordBatch::try_new(schema(), columns.collect()).expect("columns follow the schema")
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Schema;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -12,8 +12,11 @@ use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
+use zstd::bulk::Compressor;
 
+use super::chunk::{LEVEL, packer};
 use super::columns::{Column, Columns, schema};
+use super::numbers::Numbers;
 use super::{Part, Provenance, WriteError};
 
 /// Rows of a row group: enough to compress well, few enough for a reader to hold.
@@ -25,7 +28,7 @@ const VALUE: usize = 4;
 /// Rows the trial of encodings looks at.
 const TRIAL_ROWS: usize = 16 << 10;
 
-/// How values are written.
+/// How values are written that are too many for [`super::numbers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ValueEncoding {
     Dictionary,
@@ -37,6 +40,7 @@ pub(crate) enum ValueEncoding {
 struct Open {
     file: SerializedFileWriter<Vec<u8>>,
     columns: ArrowRowGroupWriterFactory,
+    packer: Compressor<'static>,
     groups: usize,
 }
 
@@ -50,7 +54,7 @@ pub(crate) fn encode(
 ) -> Result<Bytes, WriteError> {
     let mut open: Option<Open> = None;
     let mut write = |columns: &mut Columns| -> Result<(), WriteError> {
-        let columns = std::mem::take(columns).into_columns();
+        let columns = numbered(std::mem::take(columns).into_columns());
         let open = match &mut open {
             Some(open) => open,
             None => open.insert(begin(&columns, tenant, provenance)?),
@@ -71,12 +75,23 @@ pub(crate) fn encode(
     Ok(open.file.into_inner()?.into())
 }
 
-/// Opens the file; its first rows decide how values are written.
+/// The columns, with a dictionary for the values if they are few enough.
+fn numbered(mut columns: Vec<Column>) -> Vec<Column> {
+    if let Column::Array(values) = &columns[VALUE]
+        && let Some(numbers) = Numbers::of(values.as_primitive())
+    {
+        columns[VALUE] = Column::Numbers(numbers);
+    }
+    columns
+}
+
+/// Opens the file; its first rows decide how values are written where they are many.
 fn begin(columns: &[Column], tenant: &str, provenance: &Provenance) -> Result<Open, WriteError> {
-    let Column::Array(values) = &columns[VALUE] else {
-        unreachable!("values are an array");
+    let encoding = match &columns[VALUE] {
+        Column::Array(values) => trial(values)?,
+        Column::Numbers(_) | Column::Words(_) => ValueEncoding::Plain,
     };
-    let properties = properties(trial(values)?)
+    let properties = properties(encoding)
         .set_key_value_metadata(Some(footer(tenant, provenance)))
         .build();
     let writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties))?;
@@ -84,6 +99,7 @@ fn begin(columns: &[Column], tenant: &str, provenance: &Provenance) -> Result<Op
     Ok(Open {
         file,
         columns,
+        packer: packer(),
         groups: 0,
     })
 }
@@ -103,7 +119,11 @@ fn write_group(open: &mut Open, columns: Vec<Column>) -> Result<(), WriteError> 
                 writer.close()?.append_to_row_group(&mut group)?;
             }
             Column::Words(words) => {
-                let (bytes, close) = words.into_chunk(&described[i])?;
+                let (bytes, close) = words.into_chunk(&described[i], &mut open.packer)?;
+                group.append_column(&bytes, close)?;
+            }
+            Column::Numbers(numbers) => {
+                let (bytes, close) = numbers.into_chunk(&described[i], &mut open.packer)?;
                 group.append_column(&bytes, close)?;
             }
         }
@@ -174,7 +194,7 @@ fn properties(values: ValueEncoding) -> WriterPropertiesBuilder {
     let builder = WriterProperties::builder()
         .set_created_by(concat!("weir-sink/", env!("CARGO_PKG_VERSION")).into())
         .set_compression(Compression::ZSTD(
-            ZstdLevel::try_new(1).expect("zstd has level 1"),
+            ZstdLevel::try_new(LEVEL).expect("zstd has this level"),
         ))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_sorting_columns(Some(sorting.to_vec()))
@@ -213,7 +233,7 @@ fn trial(values: &ArrayRef) -> Result<ValueEncoding, WriteError> {
         ValueEncoding::Plain,
     ] {
         let builder = WriterProperties::builder().set_compression(Compression::ZSTD(
-            ZstdLevel::try_new(1).expect("zstd has level 1"),
+            ZstdLevel::try_new(LEVEL).expect("zstd has this level"),
         ));
         let properties = with_values(builder, encoding).build();
         let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&only), Some(properties))?;

@@ -9,23 +9,22 @@
 //! | dictionary | PLAIN: each word once, in order of first use |
 //! | data (v1) | RLE_DICTIONARY: one byte of bit width, then `varint(rows << 1)`, key in as few whole bytes as the bit width needs, per run; no levels, the columns are required |
 //!
-//! Both compressed by zstd 1, with an offset index and a column index.
+//! Put together by [`super::chunk`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, DictionaryArray, Int32Array, StringArray};
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
-use parquet::column::page::{CompressedPage, Page, PageWriter};
+use parquet::basic::{Encoding, Type};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::ByteArray;
-use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder};
-use parquet::file::statistics::{Statistics, ValueStatistics};
-use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::file::statistics::ValueStatistics;
 use parquet::schema::types::ColumnDescPtr;
+use zstd::bulk::Compressor;
 
 use super::WriteError;
+use super::chunk::{Chunk, DataPage, push_run};
 
 /// Rows of a page, as Parquet's own writer has it for the other columns.
 const PAGE_ROWS: usize = 20_000;
@@ -82,63 +81,36 @@ impl Words {
     pub(super) fn into_chunk(
         self,
         column: &ColumnDescPtr,
+        packer: &mut Compressor<'static>,
     ) -> Result<(Bytes, ColumnCloseResult), WriteError> {
-        let mut sink = TrackedWrite::new(Vec::new());
-        let mut chunk = Chunk::default();
-        let mut pages = SerializedPageWriter::new(&mut sink);
-        chunk.add(&mut pages, self.dictionary()?)?;
-        let mut column_index = ColumnIndexBuilder::new(Type::BYTE_ARRAY);
-        let mut offset_index = OffsetIndexBuilder::new();
-        let bits = bit_width(self.words.len());
+        let words = self.words.len();
+        let mut chunk = Chunk::begin(Type::BYTE_ARRAY, packer, &self.dictionary(), words)?;
+        let bits = bit_width(words);
         for (runs, rows) in split(&self.runs, PAGE_ROWS) {
             let (least, most) = self.ends(runs.iter().map(|(number, _)| *number));
-            column_index.append(false, least.into(), most.into(), 0);
-            let (offset, size) = chunk.add(&mut pages, page(&runs, rows, bits)?)?;
-            offset_index.append_offset_and_size(offset, size);
-            offset_index.append_row_count(signed(rows));
+            chunk.push(DataPage {
+                plain: &page(&runs, bits),
+                rows,
+                nulls: 0,
+                encoding: Encoding::RLE_DICTIONARY,
+                ends: (least.into(), most.into()),
+            })?;
         }
-        let (least, most) = self.ends(0..u32::try_from(self.words.len()).unwrap_or(u32::MAX));
+        let (least, most) = self.ends(0..u32::try_from(words).unwrap_or(u32::MAX));
         let word = |text: &str| Some(ByteArray::from(text.as_bytes().to_vec()));
         let statistics = ValueStatistics::new(word(least), word(most), None, Some(0), false);
-        let bytes = Bytes::from(sink.into_inner()?);
         let encodings = [Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY];
-        let metadata = ColumnChunkMetaData::builder(Arc::clone(column))
-            .set_compression(Compression::ZSTD(
-                ZstdLevel::try_new(1).expect("zstd has level 1"),
-            ))
-            .set_encodings(encodings.to_vec())
-            .set_num_values(signed(self.rows))
-            .set_total_compressed_size(signed(bytes.len()))
-            .set_total_uncompressed_size(signed(chunk.uncompressed))
-            .set_dictionary_page_offset(Some(0))
-            .set_data_page_offset(chunk.first_data.unwrap_or(0))
-            .set_statistics(Statistics::ByteArray(statistics))
-            .build()?;
-        let close = ColumnCloseResult {
-            bytes_written: bytes.len() as u64,
-            rows_written: self.rows as u64,
-            metadata,
-            bloom_filter: None,
-            column_index: Some(column_index.build()?),
-            offset_index: Some(offset_index.build()),
-        };
-        Ok((bytes, close))
+        chunk.finish(column, encodings.to_vec(), statistics.into())
     }
 
-    fn dictionary(&self) -> Result<CompressedPage, WriteError> {
+    fn dictionary(&self) -> Vec<u8> {
         let mut plain = Vec::new();
         for word in &self.words {
             let length = u32::try_from(word.len()).expect("a name is short");
             plain.extend_from_slice(&length.to_le_bytes());
             plain.extend_from_slice(word.as_bytes());
         }
-        let page = Page::DictionaryPage {
-            buf: compress(&plain)?,
-            num_values: u32::try_from(self.words.len()).expect("fewer words than rows"),
-            encoding: Encoding::PLAIN,
-            is_sorted: false,
-        };
-        Ok(CompressedPage::new(page, plain.len()))
+        plain
     }
 
     /// The first and the last of these words by their bytes.
@@ -153,54 +125,12 @@ impl Words {
     }
 }
 
-/// What has been written of a chunk.
-#[derive(Default)]
-struct Chunk {
-    uncompressed: usize,
-    first_data: Option<i64>,
-}
-
-impl Chunk {
-    /// Writes a page; answers where it is in the chunk and how long, header included.
-    fn add(
-        &mut self,
-        pages: &mut SerializedPageWriter<'_, Vec<u8>>,
-        page: CompressedPage,
-    ) -> Result<(i64, i32), WriteError> {
-        let data = matches!(page.compressed_page(), Page::DataPage { .. });
-        let written = pages.write_page(page)?;
-        self.uncompressed += written.uncompressed_size;
-        let offset = written.offset.cast_signed();
-        if data && self.first_data.is_none() {
-            self.first_data = Some(offset);
-        }
-        Ok((
-            offset,
-            i32::try_from(written.compressed_size).expect("a page is small"),
-        ))
-    }
-}
-
-fn page(runs: &[Run], rows: usize, bits: u8) -> Result<CompressedPage, WriteError> {
+fn page(runs: &[Run], bits: u8) -> Vec<u8> {
     let mut plain = vec![bits];
     for (number, length) in runs {
-        let mut header = (*length as u64) << 1;
-        while header >= 0x80 {
-            plain.push((header as u8 & 0x7f) | 0x80);
-            header >>= 7;
-        }
-        plain.push(header as u8);
-        plain.extend_from_slice(&number.to_le_bytes()[..usize::from(bits.div_ceil(8))]);
+        push_run(&mut plain, *length, *number, bits.div_ceil(8));
     }
-    let page = Page::DataPage {
-        buf: compress(&plain)?,
-        num_values: u32::try_from(rows).expect("a page has few rows"),
-        encoding: Encoding::RLE_DICTIONARY,
-        def_level_encoding: Encoding::RLE,
-        rep_level_encoding: Encoding::RLE,
-        statistics: None,
-    };
-    Ok(CompressedPage::new(page, plain.len()))
+    plain
 }
 
 /// The runs of each page, with the rows of the page.
@@ -230,15 +160,4 @@ fn split(runs: &[Run], page_rows: usize) -> Vec<(Vec<Run>, usize)> {
 fn bit_width(words: usize) -> u8 {
     let last = words.saturating_sub(1);
     u8::try_from(usize::BITS - last.leading_zeros()).expect("at most 64")
-}
-
-fn compress(plain: &[u8]) -> Result<Bytes, WriteError> {
-    let packed = zstd::bulk::compress(plain, 1);
-    packed
-        .map(Bytes::from)
-        .map_err(|e| WriteError::Foreign(format!("zstd: {e}")))
-}
-
-fn signed(n: usize) -> i64 {
-    i64::try_from(n).expect("smaller than memory")
 }
