@@ -309,6 +309,8 @@ fn spool_config(reader: &mut Reader, profile: Profile) -> SpoolConfig {
             _ => spool::Overflow::DropOldest,
         },
         commit_interval: profile.duration(reader, "spool.commit_interval"),
+        dead_letter_max_bytes: reader
+            .bytes_within("spool.dead_letter_max_bytes", 1 << 20..=1 << 50),
     }
 }
 

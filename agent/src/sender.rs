@@ -12,6 +12,7 @@
 //! | file | one stage of the path |
 //! |---|---|
 //! | `lane` | which stream is next, and what to do when a call fails |
+//! | `renewals` | when a new stream is begun, so that new readings need not wait behind a backlog |
 //! | `feed` | which record is next |
 //! | `window`, `rate`, `pace` | whether it may go now |
 //! | `session`, `wire` | one call: requests down, acknowledgements back |
@@ -45,10 +46,11 @@ mod lane;
 mod metrics;
 mod pace;
 mod rate;
+mod renewals;
 mod resume;
 mod retry;
 mod session;
-mod set_aside;
+pub(crate) mod set_aside;
 mod stop;
 mod time;
 pub(crate) mod traffic;

@@ -36,6 +36,7 @@ use weir_process::logging::Throttle;
 use weir_proto::batch::Encoded;
 use weir_proto::v1;
 
+use crate::dead_letter::DeadLetters;
 use crate::ledger;
 
 mod dropping;
@@ -50,6 +51,7 @@ mod replay;
 mod retire;
 mod state;
 mod stream;
+mod tend;
 
 pub(crate) use dropping::{Dropping, Pending};
 pub use error::SpoolError;
@@ -98,6 +100,8 @@ pub struct SpoolConfig {
     pub overflow: Overflow,
     /// How long a batch may wait for its commit; zero commits each at once.
     pub commit_interval: Duration,
+    /// Most bytes of batches that were set aside, beside the spool.
+    pub dead_letter_max_bytes: u64,
 }
 
 /// One batch on its way into the spool.
@@ -168,6 +172,8 @@ pub(crate) struct Shared {
     commit_interval: AtomicU64,
     /// An appender waits until nothing is in flight, to drop the oldest segment.
     drop_wanted: AtomicBool,
+    /// Where refused batches are kept: beside the spool, on the same disk.
+    letters: DeadLetters,
     /// Of what is said of a disk that does not let room be made.
     trouble: Throttle,
     /// Held until the process ends.
@@ -242,8 +248,14 @@ impl Spool {
         } = ground;
         let dir = config.data_dir.join("spool");
         let recovered = recover::recover(&storage, &dir, &config)?;
+        let letters = DeadLetters::on(
+            Arc::clone(&storage),
+            &config.data_dir,
+            config.dead_letter_max_bytes,
+        );
         let shared = Shared {
             dir,
+            letters,
             storage,
             clock,
             writers,

@@ -213,6 +213,7 @@ async fn a_full_spool_does_not_hold_up_a_stop_and_what_it_drops_is_in_the_ledger
         segment_bytes: 1 << 16,
         overflow: spool::Overflow::Block,
         commit_interval: Duration::ZERO,
+        dead_letter_max_bytes: 1 << 20,
     };
     let spool = Spool::open(config, Arc::new(weir_process::clock::SystemClock)).unwrap();
     let queue = Queue::new(

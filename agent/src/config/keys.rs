@@ -183,7 +183,7 @@ const BATCH: [Key; 3] = [
     ),
 ];
 
-const SPOOL: [Key; 4] = [
+const SPOOL: [Key; 5] = [
     Key::new(
         "spool.max_bytes",
         Kind::Bytes,
@@ -207,6 +207,12 @@ const SPOOL: [Key; 4] = [
         OVERFLOW,
         "drop_oldest",
         "when the spool is full: block skips samples, drop_oldest and drop_newest give up readings and count them",
+    ),
+    Key::new(
+        "spool.dead_letter_max_bytes",
+        Kind::Bytes,
+        "256MiB",
+        "most disk space for batches that the sink has refused for good; beyond it a stream with such a batch waits in the spool",
     ),
 ];
 

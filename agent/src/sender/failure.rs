@@ -18,6 +18,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::dead_letter::KeepError;
 use crate::spool::SpoolError;
 
 #[cfg(test)]
@@ -54,8 +55,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// A refused batch could not be set aside.
-    #[error("cannot set a refused batch aside: {0}")]
-    DeadLetter(std::io::Error),
+    #[error(transparent)]
+    DeadLetter(#[from] KeepError),
 }
 
 /// What follows from a failure.
@@ -130,6 +131,7 @@ impl Failure {
             Failure::Silent(_) => "silent",
             Failure::Ended => "ended",
             Failure::Forked(_) => "forked",
+            Failure::DeadLetter(KeepError::Full(_)) => "dead_letters_full",
             Failure::Spool(_) | Failure::DeadLetter(_) => "disk",
         }
     }

@@ -5,11 +5,10 @@
 //! written, one for the others, oldest first. After an outage the first ends its stream, which
 //! becomes the other's, and goes on with a new one.
 //!
-//! Promises: a stream is never in both lanes; new streams are begun seldom (see [`Renewals`]).
+//! Promises: a stream is never in both lanes; new streams are begun seldom (see `renewals.rs`).
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -23,6 +22,7 @@ use super::drain::Meter;
 use super::failure::{Failure, Kind};
 use super::metrics::Metrics;
 use super::pace::{Pace, Role};
+use super::renewals::Renewals;
 use super::resume::Resume;
 use super::retry::Retry;
 use super::session::{Ended, Session};
@@ -32,10 +32,8 @@ use super::voice::Voice;
 use super::{LinkState, SenderConfig, set_aside};
 use crate::spool::{Spool, Stream, hex};
 
-/// More streams than this in the spool, and no more are begun.
-const MAX_STREAMS: usize = 16;
-/// A new stream at most once in so many times the age that asks for one.
-const RENEWAL_PAUSE: u32 = 10;
+/// A stream that found no room to be begun anew lets the others go first for so many times the longest delay.
+const ROOM_AGAIN: u32 = 6;
 
 /// What the lanes share.
 pub(super) struct Common {
@@ -58,23 +56,11 @@ pub(super) struct Lane<'a> {
     retry: Retry,
     delivery: Option<Delivery>,
     renewals: Renewals,
+    /// There was no room for its copy, until when it is not asked again while others wait.
+    no_room: Option<([u8; 16], Instant)>,
     /// The connection of the last call.
     connection: u64,
     stop: Stop,
-}
-
-/// When a new stream was last begun. Links that come and go must not make hundreds of them: each is a
-/// directory, a writer and a line of the ledger.
-#[derive(Debug, Default)]
-struct Renewals {
-    last: Option<Instant>,
-}
-
-impl Renewals {
-    fn are_due(&self, age: Duration, streams: usize) -> bool {
-        let pause = age * RENEWAL_PAUSE;
-        streams < MAX_STREAMS && self.last.is_none_or(|last| last.elapsed() >= pause)
-    }
 }
 
 impl<'a> Lane<'a> {
@@ -86,6 +72,7 @@ impl<'a> Lane<'a> {
             retry: Retry::new(config.retry_min, config.retry_max),
             delivery: None,
             renewals: Renewals::default(),
+            no_room: None,
             connection: 0,
             stop,
         }
@@ -108,7 +95,12 @@ impl<'a> Lane<'a> {
                 }
                 continue;
             };
-            let attempt = self.attempt(&stream).await;
+            let others_first = self.no_room_until().filter(|_| self.role == Role::All);
+            let attempt = tokio::select! {
+                biased;
+                attempt = self.attempt(&stream) => attempt,
+                () = until(others_first) => Ok(Ended::Renewed),
+            };
             spool.set_in_flight(&stream, false);
             self.common.pace.rests(self.role);
             self.show_connected(false);
@@ -141,19 +133,32 @@ impl<'a> Lane<'a> {
         let streams = spool.streams();
         let mut serving = self.all_serving();
         let [newest, backlog] = *serving;
+        let no_room = self.no_room.filter(|_| self.no_room_until().is_some());
+        let waits = |stream: &Arc<Stream>| no_room.is_some_and(|(id, _)| id == stream.id);
         let found = match self.role {
-            Role::All => streams.first(),
+            Role::All => {
+                let first = streams.iter().find(|stream| !waits(stream));
+                first.or(streams.first())
+            }
             // Once the spool is finished, it is no longer written but still this lane's.
             Role::Newest => streams
                 .last()
                 .filter(|stream| stream.is_live() || newest == Some(stream.id))
                 .filter(|stream| backlog != Some(stream.id)),
-            Role::Backlog => streams
-                .iter()
-                .find(|stream| !stream.is_live() && newest != Some(stream.id)),
+            Role::Backlog => {
+                let mine = |stream: &&Arc<Stream>| !stream.is_live() && newest != Some(stream.id);
+                let first = streams.iter().filter(mine).find(|stream| !waits(stream));
+                first.or(streams.iter().find(mine))
+            }
         };
         serving[self.place()] = found.map(|stream| stream.id);
         found.cloned()
+    }
+
+    /// Until when the stream that found no room is not asked again, where that is still to come.
+    fn no_room_until(&self) -> Option<Instant> {
+        let (_, until) = self.no_room?;
+        (Instant::now() < until).then_some(until)
     }
 
     /// One call for one stream.
@@ -189,7 +194,7 @@ impl<'a> Lane<'a> {
         );
         common.voice().welcomed();
         self.show_connected(true);
-        if self.renew(stream)? {
+        if self.role == Role::Newest && self.renewals.renew(common, stream)? {
             return Ok(Ended::Renewed);
         }
         let delivery = self.delivery.as_mut().expect("it was set above");
@@ -210,45 +215,6 @@ impl<'a> Lane<'a> {
         session.run(call, &mut self.stop).await
     }
 
-    /// Begins a new stream where the sink is back and so much waits, for so long, that what comes now
-    /// should not wait behind it.
-    fn renew(&mut self, stream: &Arc<Stream>) -> Result<bool, Failure> {
-        let common = self.common;
-        let config = &common.config;
-        if self.role != Role::Newest || !stream.is_live() {
-            return Ok(false);
-        }
-        let held = common.spool.held_streams().len();
-        if !self.renewals.are_due(config.backlog_age, held) {
-            return Ok(false);
-        }
-        // What fits one request is soon gone.
-        let waits = common
-            .spool
-            .waits(stream, config.request_max_bytes as u64)?;
-        let Some(waits) = waits.filter(|waits| *waits >= config.backlog_age) else {
-            return Ok(false);
-        };
-        self.renewals.last = Some(Instant::now());
-        match common.spool.renew(stream) {
-            Ok(renewed) => {
-                if renewed {
-                    common.metrics.renewals.inc();
-                    tracing::info!(
-                        stream = %hex(&stream.id),
-                        waits_seconds = waits.as_secs(),
-                        "the sink is back: the newest readings go first, in a new stream, beside the backlog"
-                    );
-                }
-                Ok(renewed)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot begin a new stream: the backlog goes first");
-                Ok(false)
-            }
-        }
-    }
-
     /// Does what a failure asks for, and waits. False when delivery is over instead.
     async fn recover(&mut self, stream: &Arc<Stream>, failure: Failure) -> bool {
         let common = self.common;
@@ -264,14 +230,16 @@ impl<'a> Lane<'a> {
         if !matches!(kind, Kind::Resume | Kind::Suspect | Kind::Displaced) {
             common.link.drop_channel(self.connection).await;
         }
-        let now = common.spool.shared.clock.monotonic_ns();
-        common.voice().tell(&common.config.sink_url, &failure, now);
+        self.tell(&failure);
         match kind {
             Kind::Forked => tokio::select! {
                 biased;
-                // On a full disk the copy may wait for ever; half of it does not count.
+                // On a full disk the copy waits for a while; half of it does not count.
                 () = self.stop.over() => {}
-                () = fork(common, stream) => {}
+                forked = fork(common, stream) => if !forked {
+                    // What others deliver makes room.
+                    self.no_room = Some((stream.id, Instant::now() + common.config.retry_max * ROOM_AGAIN));
+                }
             },
             Kind::Suspect => self.suspect(stream, &failure),
             Kind::Operator | Kind::Displaced | Kind::Transient | Kind::Resume => {}
@@ -331,8 +299,14 @@ impl<'a> Lane<'a> {
                 delivery.set_aside.insert(sequence);
                 delivery.definitions_due.after(sequence);
             }
-            Err(error) => tracing::error!(%error, sequence, "cannot set the batch aside yet"),
+            Err(error) => self.tell(&error),
         }
+    }
+
+    fn tell(&self, failure: &Failure) {
+        let common = self.common;
+        let now = common.spool.shared.clock.monotonic_ns();
+        common.voice().tell(&common.config.sink_url, failure, now);
     }
 
     /// The link is as good as the newest readings find it.
@@ -384,9 +358,19 @@ impl Common {
     }
 }
 
-async fn fork(common: &Common, stream: &Arc<Stream>) {
-    match common.spool.fork(stream).await {
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the stream was begun anew.
+async fn fork(common: &Common, stream: &Arc<Stream>) -> bool {
+    let forked = common.spool.fork(stream).await;
+    match &forked {
         Ok(readings) => {
+            let readings = *readings;
             common.metrics.fork_resent.inc_by(readings);
             tracing::error!(
                 readings,
@@ -395,4 +379,5 @@ async fn fork(common: &Common, stream: &Arc<Stream>) {
         }
         Err(error) => tracing::error!(%error, "cannot begin the stream anew"),
     }
+    forked.is_ok()
 }

@@ -38,6 +38,7 @@ impl Resume<'_> {
             self.settle(&piece, bytes);
         }
         self.settle_from_spool(welcome)?;
+        self.drop_letter(welcome);
         let in_flight = self.window.back().map_or(0, |piece| piece.through);
         self.window.forget_from(0);
         self.spool.release(self.stream)?;
@@ -65,6 +66,27 @@ impl Resume<'_> {
             readings,
             self.definitions_due.is_due(),
         ))
+    }
+
+    /// A batch that was set aside and is stored all the same (what stood between the two had turned it away) needs no
+    /// letter: put back, it would be stored twice.
+    fn drop_letter(&self, welcome: &v1::Welcome) {
+        let (sequence, crc) = (welcome.durable_through, welcome.durable_crc);
+        let account = self.stream.account();
+        let stored = (account.acked_through, account.acked_crc) == (sequence, crc);
+        if crc == 0 || !stored || !self.was_set_aside(sequence) {
+            return;
+        }
+        let letters = self.spool.dead_letters();
+        match letters.remove(&hex(&self.stream.id), sequence) {
+            Ok(()) => tracing::warn!(
+                sequence,
+                "the sink has a batch that was set aside: its letter is dropped"
+            ),
+            Err(error) => {
+                tracing::error!(%error, sequence, "the sink has a batch that was set aside: remove its letter by hand, or a replay stores it twice")
+            }
+        }
     }
 
     /// Our books against the sink's at the same place. Where they differ the sink's count: it was

@@ -6,7 +6,7 @@ use weir_fault::{Point, point};
 use weir_proto::{record, v1};
 
 use super::failure::Failure;
-use crate::dead_letter::Note;
+use crate::dead_letter::{KeepError, Note};
 use crate::spool::{Spool, SpoolError, Stream, hex};
 
 /// Longest of the sink's words that are kept and logged, in characters.
@@ -43,9 +43,7 @@ pub(crate) fn set_aside(
         replayed_in: None,
     };
     let letters = spool.dead_letters();
-    let path = letters
-        .keep(&note, &body, &stream.definitions())
-        .map_err(Failure::DeadLetter)?;
+    let path = letters.keep(&note, &body, &stream.definitions())?;
     point(Point::AgentSetAside);
     tracing::error!(
         sequence,
@@ -62,8 +60,6 @@ pub(crate) fn set_aside(
 /// other one, an earlier run. None of them is sent again, or its letter would be a second copy of it.
 pub(crate) fn kept_back(spool: &Spool, stream: &Stream) -> Result<BTreeSet<u64>, Failure> {
     let letters = spool.dead_letters();
-    let mut kept = letters
-        .sequences(&hex(&stream.id))
-        .map_err(Failure::DeadLetter)?;
+    let mut kept = letters.sequences(&hex(&stream.id)).map_err(KeepError::Io)?;
     Ok(kept.split_off(&(stream.account().acked_through + 1)))
 }

@@ -20,6 +20,7 @@ mod dropping;
 mod foreign;
 mod forked;
 mod hostile;
+mod letters;
 mod newest;
 mod replay;
 mod rollback;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use weir_process::logging::Throttle;
 
 use super::failure::{Failure, Kind};
+use crate::dead_letter::KeepError;
 
 /// A line about a link that stays down, at most this often.
 const REPEAT_EVERY: Duration = Duration::from_secs(60);
@@ -52,6 +53,10 @@ impl Voice {
             return;
         }
         match failure {
+            // Said once, where it is found out: see `dead_letter/room.rs`.
+            Failure::DeadLetter(KeepError::Full(_)) => {
+                tracing::debug!(error = %failure, "delivery failed, trying again slowly");
+            }
             Failure::NotASink(_) => tracing::error!(
                 error = %failure,
                 "{sink} does not answer as this agent's weir sink: check WEIR_AGENT_SINK_URL (still trying, readings wait in the spool)"

@@ -1,4 +1,4 @@
-//! The spool's numbers for a scrape, and its say in the program's health.
+//! The spool's numbers for a scrape.
 //!
 //! Everything here is read from the books when it is looked at, so nothing can drift from them;
 //! counters of one process are kept by what moves them.
@@ -10,101 +10,15 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
-use tokio::time::Instant;
-use weir_process::health::Stage;
 use weir_process::metrics::Registry;
 
 use super::Spool;
 use crate::ledger::Totals;
 
-/// How often losses are looked at and the stage says that it is alive.
-const TICK: Duration = Duration::from_millis(250);
-/// How often the data directory is looked at for requests of a command.
-const ASK: Duration = Duration::from_secs(1);
-/// How often the high-water mark of the live stream is noted: what a damaged end costs is exact up to then.
-const NOTE: Duration = Duration::from_secs(30);
-
 impl Spool {
     /// Adds the spool's metrics: `weir_agent_spool_*`, and the ledger as `weir_agent_ledger_*`.
     pub fn register(&self, registry: &Registry) {
         registry.collect(Scrape(self.clone()));
-    }
-
-    /// Keeps losses flowing into the books, and says how the spool fares. Runs until it is dropped.
-    pub(crate) async fn tend(&self, stage: Stage) {
-        tokio::join!(self.keep_books(stage), self.serve());
-    }
-
-    /// Answers commands; one may wait for the disk for a while.
-    async fn serve(&self) {
-        let mut ticks = tokio::time::interval(ASK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            ticks.tick().await;
-            self.serve_request().await;
-        }
-    }
-
-    async fn keep_books(&self, stage: Stage) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut noted = Instant::now();
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.flush_lost(false) {
-                tracing::debug!(%error, "cannot write what was dropped yet");
-            }
-            if noted.elapsed() >= NOTE {
-                noted = Instant::now();
-                self.note_progress();
-            }
-            self.speak(&stage);
-        }
-    }
-
-    /// What moves, for `pulse`: the last durable sequence and the batches that wait behind it; a number that
-    /// changes with every ack, and the readings that wait for one.
-    pub(crate) fn pulse(&self) -> ((u64, u64), (u64, u64)) {
-        let inner = self.lock();
-        let commit = inner.live().map_or((0, 0), |live| {
-            let durable_through = live.progress().borrow().durable_through;
-            let last = live.journal.next() - 1;
-            (durable_through, last.saturating_sub(durable_through))
-        });
-        let mut acks = inner.retired.produced;
-        let mut readings = 0;
-        for stream in &inner.streams {
-            let account = stream.account();
-            acks = acks.wrapping_add(account.acked_through);
-            readings += stream.durable().1.saturating_sub(account.readings_through);
-        }
-        (commit, (acks, readings))
-    }
-
-    /// The live stream's high-water mark on disk: one small write and sync.
-    fn note_progress(&self) {
-        let live = self.lock().live();
-        if let Some(Err(error)) = live.map(|live| live.note_progress()) {
-            tracing::warn!(%error, "cannot note how far the spool is durable");
-        }
-    }
-
-    fn speak(&self, stage: &Stage) {
-        let inner = self.lock();
-        let (bytes, max_bytes) = (inner.bytes(), self.shared.config.max_bytes);
-        let progress = inner.live().map(|live| live.progress().borrow().clone());
-        let waits_for_disk = progress.is_none() && !inner.finished;
-        drop(inner);
-        let progress = progress.unwrap_or_default();
-        if let Some(reason) = progress.poisoned {
-            stage.dead(format!("spool accepts nothing more: {reason}"));
-        } else if progress.disk_full || waits_for_disk {
-            stage.failing("disk is full: nothing can be spooled");
-        } else if self.is_starved() {
-            stage.failing(format!("spool is full: {bytes} of {max_bytes} bytes"));
-        } else {
-            stage.ok();
-        }
     }
 }
 
@@ -146,6 +60,11 @@ impl Collector for Scrape {
             "spool_oldest_age_seconds",
             "age of the oldest reading that is not acknowledged",
             age_ns / 1_000_000_000,
+        )?;
+        gauges.add(
+            "dead_letter_bytes",
+            "bytes of batches that were set aside",
+            count(spool.dead_letters().known_bytes()),
         )?;
         gauges.add(
             "ledger_spooled",

@@ -139,9 +139,12 @@ impl Spool {
         for note in &readable {
             replayed.letters += 1;
             replayed.readings += note.readings;
-            if let Err(error) = letters.remove(note) {
+            if let Err(error) = letters.remove(&note.stream_id, note.sequence) {
                 tracing::error!(letter = note.name(), %error, "cannot remove a letter that was put back: remove it by hand before the next replay, or its readings are sent twice");
             }
+        }
+        if let Err(error) = letters.remove_series() {
+            tracing::warn!(%error, "cannot remove the definitions of letters that were put back");
         }
         Ok(Some(copy))
     }
@@ -204,12 +207,15 @@ impl Spool {
             if self.held(&copy).is_none() {
                 let key = (note.stream_id.clone(), copy);
                 undone.entry(key).or_default().push(note);
-            } else if let Err(error) = letters.remove(&note) {
+            } else if let Err(error) = letters.remove(&note.stream_id, note.sequence) {
                 tracing::error!(letter = note.name(), %error, "cannot remove a letter that was put back");
             }
         }
         for ((_, copy), notes) in undone {
             self.take_back(&letters, &copy, &notes);
+        }
+        if let Err(error) = letters.remove_series().and_then(|()| letters.look()) {
+            tracing::warn!(%error, "cannot look through the dead letters");
         }
     }
 
@@ -265,7 +271,7 @@ impl Spool {
             .cloned()
     }
 
-    fn letter_fault(&self, source: io::Error) -> SpoolError {
+    pub(super) fn letter_fault(&self, source: io::Error) -> SpoolError {
         SpoolError::Io {
             doing: "use the dead letters in",
             path: self.shared.config.data_dir.clone(),

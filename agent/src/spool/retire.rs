@@ -1,7 +1,7 @@
 //! The sender's side of the spool: which stream is next, what an ack gives back, how a stream ends,
 //! and what to do with one that has forked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +46,7 @@ impl Spool {
 
     /// Where refused batches are kept: beside the spool, on the same disk.
     pub(crate) fn dead_letters(&self) -> DeadLetters {
-        let shared = &self.shared;
-        DeadLetters::on(Arc::clone(&shared.storage), &shared.config.data_dir)
+        self.shared.letters.clone()
     }
 
     /// The wall clock.
@@ -132,7 +131,7 @@ impl Spool {
             within_patience(stream, stream.complete()).await?;
         }
         let copy = self.begin_copy()?;
-        let moved = match fill_copy(stream, &copy).await {
+        let moved = match self.fill_copy(stream, &copy).await {
             Ok(moved) => moved,
             Err(error) => {
                 self.discard_copy(&copy).await;
@@ -160,6 +159,17 @@ impl Spool {
         Ok(moved)
     }
 
+    /// Makes `copy` hold what is not proven of `from`, durably; answers the readings that moved.
+    async fn fill_copy(&self, from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
+        copy.begin_copy(Some(from.id))?;
+        let letters = self.dead_letters().sequences(&hex(&from.id));
+        let letters = letters.map_err(|source| self.letter_fault(source))?;
+        let moved = copy_unproven(from, copy, &letters).await?;
+        within_patience(copy, copy.complete()).await?;
+        copy.end_copy()?;
+        Ok(moved)
+    }
+
     /// A stream beside the held ones: it is entered only when it is whole.
     pub(super) fn begin_copy(&self) -> Result<Arc<Stream>, SpoolError> {
         let mut inner = self.lock();
@@ -182,18 +192,14 @@ impl Spool {
     }
 }
 
-/// Makes `copy` hold what is not proven of `from`, durably; answers the readings that moved.
-async fn fill_copy(from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
-    copy.begin_copy(Some(from.id))?;
-    let moved = copy_unproven(from, copy).await?;
-    within_patience(copy, copy.complete()).await?;
-    copy.end_copy()?;
-    Ok(moved)
-}
-
 /// Appends every record beyond the proven ones to `copy`, whose first batch carries all definitions,
-/// and a Skip for the readings of every hole.
-async fn copy_unproven(from: &Stream, copy: &Stream) -> Result<u64, SpoolError> {
+/// and a Skip for the readings of every hole. A batch of which there is a letter goes as a Skip, too: from
+/// here on the letter alone has it.
+async fn copy_unproven(
+    from: &Stream,
+    copy: &Stream,
+    letters: &BTreeSet<u64>,
+) -> Result<u64, SpoolError> {
     let proven = from.account();
     let mut definitions: Vec<v1::Series> = from.dictionary().into_values().collect();
     let mut reader = from.reader(proven.acked_through + 1);
@@ -208,21 +214,27 @@ async fn copy_unproven(from: &Stream, copy: &Stream) -> Result<u64, SpoolError> 
             Some(v1::record::Record::Batch(mut batch)) => {
                 let header = batch.header.clone().unwrap_or_default();
                 copy_hole(from, copy, next, header.readings_before, &mut readings).await?;
+                readings += header.readings;
+                next = number + 1;
+                if letters.contains(&number) {
+                    let refused = v1::DropReason::Refused.into();
+                    append_waiting(copy, |copy| copy.append_skip(refused, header.readings)).await?;
+                    continue;
+                }
                 if !definitions.is_empty() {
                     batch.series_defined = std::mem::take(&mut definitions);
                 }
                 append_waiting(copy, |copy| copy.append_again(batch.clone())).await?;
-                readings += header.readings;
             }
             Some(v1::record::Record::Skip(skip)) => {
                 copy_hole(from, copy, next, skip.readings_before, &mut readings).await?;
                 append_waiting(copy, |copy| copy.append_skip(skip.reason, skip.readings)).await?;
                 readings += skip.readings;
+                next = number + 1;
             }
             // Not what the spool writes: the next record's count closes it as a hole.
-            _ => continue,
+            _ => {}
         }
-        next = number + 1;
     }
     let (_, total) = from.durable();
     copy_hole(from, copy, next, total, &mut readings).await?;

@@ -28,6 +28,7 @@ pub(crate) fn config(data_dir: &Path) -> SpoolConfig {
         segment_bytes: 1 << 20,
         overflow: Overflow::Block,
         commit_interval: Duration::ZERO,
+        dead_letter_max_bytes: 64 << 20,
     }
 }
 

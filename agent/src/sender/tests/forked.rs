@@ -9,6 +9,7 @@ use crate::sender::failure::Failure;
 use crate::sender::resume::Resume;
 use crate::sender::set_aside::set_aside;
 use crate::spool::Stream;
+use crate::spool::tests::fork::no_room_for_a_copy;
 
 /// Batches 1 to 3 and 5 of 10 readings, and under 4 a Skip of 5.
 async fn with_a_skip(dir: &Path) -> (Spool, Arc<Stream>) {
@@ -22,7 +23,7 @@ async fn with_a_skip(dir: &Path) -> (Spool, Arc<Stream>) {
     (spool, stream)
 }
 
-fn crc(stream: &Stream, sequence: u64) -> u32 {
+pub(super) fn crc(stream: &Stream, sequence: u64) -> u32 {
     let body = stream.read(sequence).unwrap().unwrap();
     match record::decode(body).unwrap().record.unwrap() {
         v1::record::Record::Batch(batch) => batch.header.unwrap().crc,
@@ -31,7 +32,7 @@ fn crc(stream: &Stream, sequence: u64) -> u32 {
 }
 
 /// What becomes of a Welcome that says the sink has the stream through a sequence, with this checksum and count.
-fn welcomed(
+pub(super) fn welcomed(
     (spool, stream): (&Spool, &Stream),
     (durable_through, durable_crc, readings_through): (u64, u32, u64),
 ) -> Result<(), Failure> {
@@ -118,4 +119,47 @@ fn crc_or_skip(stream: &Stream, sequence: u64) -> u32 {
     } else {
         crc(stream, sequence)
     }
+}
+
+/// A stream has forked, and the disk has no room for a copy of it: what waits behind it goes first, and makes room.
+///
+/// Mutations, each red: the stream asked again and again, and the others never; never asked again.
+#[tokio::test]
+async fn a_fork_that_finds_no_room_does_not_hold_up_the_others() {
+    let (memory, _config, spool) = no_room_for_a_copy().await;
+    let sink = Sink::start().await;
+    for n in 2..=4 {
+        spool.append(first_draft(10)).await.unwrap();
+        spool.append(draft(n, 10)).await.unwrap();
+    }
+    committed(&spool).await;
+    let files = memory.paths();
+    let used = files.iter().map(|path| memory.read(path).unwrap().len());
+    memory.set_capacity(Some(used.sum::<usize>() as u64));
+    let forked = spool.streams()[0].id;
+    let other_half = sink::Kept {
+        durable_through: 9,
+        durable_crc: 77,
+        ..sink::Kept::default()
+    };
+    sink.lock().streams.insert(forked.to_vec(), other_half);
+    let in_order = SenderConfig {
+        order: Order::OldestFirst,
+        ..sender_config(sink.url())
+    };
+    let running = start(&spool, in_order);
+    let live = running.stream;
+    until("the other one is delivered", || {
+        sink.kept(live).stored_readings() == 60
+    })
+    .await;
+    assert_eq!(spool.streams()[0].id, forked);
+    memory.set_capacity(None);
+    until("the forked one is delivered, too", || {
+        spool.ledger().totals.spooled == 0
+    })
+    .await;
+    assert_eq!(sink.kept(live).stored_readings(), 60);
+    check(&sink, &spool);
+    running.stop().await;
 }

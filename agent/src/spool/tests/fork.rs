@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use weir_journal::storage::Faults;
 
 use super::*;
+use crate::sender::set_aside::set_aside;
 
 #[tokio::test]
 async fn a_forked_stream_moves_what_is_not_proven_to_a_new_one() {
@@ -34,6 +35,31 @@ async fn a_forked_stream_moves_what_is_not_proven_to_a_new_one() {
     // The batcher goes on with its refs: the new stream defines them again.
     spool.append(draft(6, 10)).await.unwrap();
     assert_eq!(held[1].dictionary(), BTreeMap::from([(1, series(1))]));
+}
+
+/// The sink has refused batch 4, and the Skip in its place is not acknowledged. Mutation: the letters not asked, so
+/// that the batch goes out again and its letter is a second copy of it.
+#[tokio::test]
+async fn a_batch_that_was_set_aside_moves_as_a_skip() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(config(dir.path())).await;
+    spool.append(first_draft(10)).await.unwrap();
+    for n in 2..=5 {
+        spool.append(draft(n, 10)).await.unwrap();
+    }
+    committed(&spool).await;
+    let forked = oldest(&spool);
+    ack(&spool, &forked, 2);
+    set_aside(&spool, &forked, 4, ("malformed", "as the test says")).unwrap();
+    assert_eq!(spool.fork(&forked).await.unwrap(), 30);
+    let refused = Some(v1::DropReason::Refused);
+    let copy = oldest(&spool);
+    assert_eq!(
+        records(&copy),
+        [(1, 0, 10, None), (2, 10, 10, refused), (3, 20, 10, None)]
+    );
+    let replayed = spool.replay(None).await.unwrap();
+    assert_eq!((replayed.letters, replayed.readings), (1, 10));
 }
 
 /// Names in the spool's directory.
