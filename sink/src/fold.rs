@@ -21,9 +21,11 @@
 //! - While store or catalog fail, memory is bounded: at `max_buffer_bytes` the fold stops taking
 //!   records and the journal fills. It goes on by itself once they are back.
 
+mod aside;
 mod buffers;
 mod caution;
 mod clocks;
+mod definitions;
 mod flush;
 mod intake;
 pub(crate) mod latest;

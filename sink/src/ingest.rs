@@ -13,10 +13,13 @@
 //! * memory is bounded: windows are parts of one budget, and there is a limit to connections.
 //!
 //! State is kept by (tenant, stream) and rebuilt at start from the catalog and the journal behind
-//! the catalog's position; only headers in the clear are read for that.
+//! the catalog's position; only headers in the clear are read for that. Of a stream that is closed, lost or
+//! silent only the counts stay in memory, see `forget`.
 
 mod check;
+mod dictionary;
 mod fault;
+mod forget;
 mod gate;
 mod load;
 mod lost;
@@ -29,7 +32,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +43,7 @@ use weir_journal::{Journal, Progress};
 use weir_process::clock::Clock;
 use weir_proto::{limits, v1};
 
+use crate::catalog::Catalog;
 use crate::envelope::{self, ClockSample};
 use crate::fold::{CLOCKS_BEGIN_NS, Parcel};
 use crate::metrics::IngestMetrics;
@@ -75,8 +79,8 @@ pub struct IngestConfig {
     pub budget_bytes: u64,
     /// Calls of Deliver at one time.
     pub max_connections: usize,
-    /// Streams that are not closed. A closed one is a few numbers that are kept beside them, so that an
-    /// agent that begins a stream with every start does not keep others out.
+    /// Streams that are neither closed nor lost. One that is costs a few numbers that are kept beside them, so
+    /// that an agent that begins a stream with every start does not keep others out.
     pub max_streams: usize,
     /// Journal bytes from which nothing more is accepted.
     pub high_water_bytes: u64,
@@ -101,8 +105,10 @@ struct Inner {
     config: IngestConfig,
     metrics: IngestMetrics,
     streams: Mutex<HashMap<StreamKey, Arc<Slot>>>,
-    /// How many of the streams are closed.
-    ended: AtomicUsize,
+    /// How many of the streams are closed or lost.
+    resting: AtomicUsize,
+    /// Has what is forgotten. Not there before [`Ingest::restore`]: then nothing is.
+    catalog: OnceLock<Catalog>,
     /// Tenants and names that two agents were seen to share.
     namesakes: Mutex<HashSet<(Arc<str>, String)>>,
     connections: Arc<Semaphore>,
@@ -138,6 +144,8 @@ pub struct Seen {
     pub(crate) held: Option<Held>,
     /// Since when its agent leaves this stream out, by the monotonic clock.
     pub(crate) unlisted_since: Option<u64>,
+    /// When it was connected for the last time, by the monotonic clock.
+    pub(crate) connected_at: u64,
 }
 
 /// One stream, for the ledger.
@@ -202,7 +210,8 @@ impl Ingest {
                 config,
                 metrics,
                 streams: Mutex::default(),
-                ended: AtomicUsize::new(0),
+                resting: AtomicUsize::new(0),
+                catalog: OnceLock::new(),
                 namesakes: Mutex::default(),
                 connections: Arc::new(Semaphore::new(config.max_connections)),
             }),
@@ -258,10 +267,12 @@ impl Ingest {
             seen.sample = None;
             seen.held = Held::of(hello, self.inner.clock.monotonic_ns());
             seen.unlisted_since = None;
+            seen.connected_at = self.inner.clock.monotonic_ns();
         }
         if hold(&slot.seen).lost.is_some() {
             self.take_back(&slot).await?;
         }
+        self.remember(&slot).await?;
         if let Some(clock) = &hello.clock {
             self.hear(&slot, &boot_id, clock, heard_ns);
         }
@@ -295,8 +306,8 @@ impl Ingest {
         if let Some(slot) = streams.get(&key) {
             return Ok(Arc::clone(slot));
         }
-        let ended = self.inner.ended.load(Ordering::Relaxed);
-        if streams.len().saturating_sub(ended) >= self.inner.config.max_streams {
+        let resting = self.inner.resting.load(Ordering::Relaxed);
+        if streams.len().saturating_sub(resting) >= self.inner.config.max_streams {
             return Err(Fault::Overloaded(
                 "too many streams: raise WEIR_SINK_INGEST_MAX_STREAMS".into(),
             ));

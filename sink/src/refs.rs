@@ -5,6 +5,10 @@
 //! more than a few times the room of what it holds.
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long what a stream has defined stays in memory after it was last heard of. The catalog keeps it.
+pub(crate) const KEPT: Duration = Duration::from_secs(3600);
 
 /// Places the table may have beyond twice as many as it holds.
 const SLACK: usize = 64;

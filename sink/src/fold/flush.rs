@@ -131,6 +131,7 @@ impl State {
         if !files.is_empty() {
             Arc::make_mut(&mut self.files).extend(files);
         }
+        self.forget_unused();
         self.version += 1;
     }
 

@@ -10,6 +10,7 @@ use super::prepare::Content;
 use super::state::State;
 use super::{Arrival, FoldConfig, Parcel, Shared, prepare};
 use crate::envelope::Envelope;
+use crate::model::StreamKey;
 
 /// Readings folded before the loop looks around.
 const HELPING_ROWS: u64 = 256 << 10;
@@ -24,16 +25,19 @@ pub(super) enum Pulled {
     More,
     /// Nothing more is durable, the buffer is full, or a flush is due.
     Done,
-    /// The journal cannot be read.
+    /// The journal cannot be read: why.
     Failed(String),
     /// Folding this record panicked: what was fresh is gone from the state.
     Panicked(u64, String),
+    /// The next record wants what this stream has defined.
+    Missing(StreamKey),
 }
 
 /// Why a record was not folded.
 enum Trouble {
     Read(ReadError),
     Panic(u64, String),
+    Missing(StreamKey),
 }
 
 impl From<ReadError> for Trouble {
@@ -93,8 +97,11 @@ impl Puller {
             match self.some(next, helping) {
                 Ok(true) => {}
                 Ok(false) => return Pulled::Done,
-                Err(Trouble::Read(error)) => return Pulled::Failed(error.to_string()),
+                Err(Trouble::Read(error)) => {
+                    return Pulled::Failed(format!("cannot read the journal: {error}"));
+                }
                 Err(Trouble::Panic(number, error)) => return Pulled::Panicked(number, error),
+                Err(Trouble::Missing(stream)) => return Pulled::Missing(stream),
             }
         }
     }
@@ -203,6 +210,10 @@ fn apply(
     envelope: &Envelope,
     content: Content,
 ) -> Result<(), Trouble> {
+    // It is read from the journal once more when that is there.
+    if let Some(stream) = state.missing(envelope, &content) {
+        return Err(Trouble::Missing(stream));
+    }
     state.underway = None;
     let applied = catch_unwind(AssertUnwindSafe(|| state.apply(number, envelope, content)));
     applied.map_err(|panic| {

@@ -18,6 +18,7 @@ use super::pull::{Pulled, Puller};
 use super::state::State;
 use super::{Fold, FoldError, FoldParts, Shared};
 use crate::catalog::Position;
+use crate::model::StreamKey;
 use crate::writer::WriteError;
 
 /// How long the fold waits before it reads a journal again that could not be read.
@@ -37,7 +38,7 @@ pub(super) struct Runner {
     caution: Caution,
     dirty_since: Option<Instant>,
     asked: bool,
-    /// The journal could not be read the last time.
+    /// The journal, or what a stream has defined, could not be read the last time.
     unreadable: bool,
     /// A flush ended without its commit: what it held is in no file, so nothing behind it may be
     /// committed either. Only the next start, from the journal, goes on.
@@ -132,11 +133,26 @@ impl Runner {
             return Ok(true);
         }
         point(Point::SinkFolded);
+        let pulled = match pulled {
+            Pulled::Missing(stream) => self.remember(stream).await,
+            pulled => pulled,
+        };
         if !self.shared.state().current.is_empty() {
             self.dirty_since.get_or_insert_with(Instant::now);
         }
         self.note_reading(&pulled);
         Ok(pulled == Pulled::More)
+    }
+
+    /// Reads what a stream has defined back from the catalog.
+    async fn remember(&self, stream: StreamKey) -> Pulled {
+        match self.parts.catalog.series_of(&stream).await {
+            Ok(defined) => {
+                self.shared.state().remember(&stream, &defined);
+                Pulled::More
+            }
+            Err(error) => Pulled::Failed(format!("cannot read definitions: {error}")),
+        }
     }
 
     /// A record has panicked: what runs beside the fold is ended, then it begins anew.
@@ -178,17 +194,12 @@ impl Runner {
         Ok(())
     }
 
-    /// Says so when the journal begins to be unreadable, and when it is readable again.
+    /// Says so when something begins to be unreadable, and when it is readable again.
     fn note_reading(&mut self, pulled: &Pulled) {
         match pulled {
             Pulled::Failed(error) if !self.unreadable => {
-                tracing::error!(
-                    error,
-                    "cannot read the journal, the fold waits and tries again"
-                );
-                self.parts
-                    .stage
-                    .failing(format!("cannot read the journal: {error}"));
+                tracing::error!(error, "the fold waits and tries again");
+                self.parts.stage.failing(error);
                 self.unreadable = true;
             }
             Pulled::More | Pulled::Done if self.unreadable => {

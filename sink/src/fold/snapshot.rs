@@ -15,9 +15,11 @@
 //! | boot 5 `samples` | repeated message | 1 `monotonic_ns` uint64, 2 `agent_offset` and 3 `sink_offset` sfixed64 |
 //! | 3 `steady` | repeated message | 1 `stream` uint32, 2 `boot` bytes, 3 `offset` and 4 `shift_ns` sfixed64 |
 
+use std::collections::{BTreeMap, VecDeque};
+
 use prost::Message;
 
-use super::clocks::{Boot, Clocks, Sample, Steady};
+use super::clocks::{Boot, Clocks, Known, Sample, Steady, Whose};
 use super::latest::{Entry, LatestTable};
 
 pub(crate) const SNAPSHOT_FORMAT: i64 = 1;
@@ -72,7 +74,7 @@ struct SteadyEntry {
 pub(crate) fn encode(latest: &LatestTable, clocks: &Clocks) -> Vec<u8> {
     let entries = latest.iter();
     let boots = clocks
-        .agents
+        .known
         .iter()
         .flat_map(|(whose, boots)| boots.iter().map(move |boot| (whose, boot)));
     let mut steady: Vec<SteadyEntry> = clocks.steady.iter().map(SteadyEntry::new).collect();
@@ -102,14 +104,18 @@ pub(crate) fn decode(
     }
     let snapshot = Snapshot::decode(body).map_err(|e| e.to_string())?;
     let latest = LatestTable::from_entries(snapshot.entries, series)?;
-    let mut clocks = Clocks::default();
+    let mut agents: BTreeMap<Whose, VecDeque<Boot>> = BTreeMap::new();
     for entry in snapshot.boots {
         let whose = (entry.tenant.as_str().into(), entry.agent.as_str().into());
         let boot = entry
             .into_boot()
             .ok_or("snapshot holds a boot that is none")?;
-        clocks.agents.entry(whose).or_default().push_back(boot);
+        agents.entry(whose).or_default().push_back(boot);
     }
+    let mut clocks = Clocks {
+        known: Known::new(agents),
+        ..Clocks::default()
+    };
     for entry in snapshot.steady {
         let boot = <[u8; 16]>::try_from(entry.boot).map_err(|_| "snapshot names no boot")?;
         let steady = Steady {

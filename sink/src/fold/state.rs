@@ -5,7 +5,7 @@
 //! could be wrong with a record was found before anything changed. What the program itself does
 //! wrong ends in a new beginning: see [`super::caution`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weir_fault::{Mutant, mutant};
@@ -21,7 +21,7 @@ use super::readings::Origin;
 use super::series::SeriesTable;
 use super::snapshot;
 use super::view::FrozenRows;
-use crate::catalog::{DataFile, DeadLetter, JournalLoss, Loaded, StreamLedger};
+use crate::catalog::{DataFile, Loaded, StreamLedger};
 use crate::envelope::{self, Envelope};
 use crate::model::{FOLD_ERROR, StreamKey, drop_reason_name};
 use crate::refs::Refs;
@@ -31,6 +31,8 @@ use crate::refs::Refs;
 pub(crate) struct Stream {
     pub(crate) ledger: StreamLedger,
     pub(super) refs: Refs<Target>,
+    /// Refs may be missing: the catalog has them.
+    pub(super) is_forgotten: bool,
 }
 
 /// Counts for metrics, since the process started.
@@ -64,7 +66,13 @@ pub(crate) struct State {
     /// Moves with every change that a view would show.
     pub(crate) version: u64,
     pub(crate) streams: Vec<Stream>,
-    numbers: HashMap<StreamKey, u32>,
+    pub(super) numbers: HashMap<StreamKey, u32>,
+    /// Those that have refs.
+    pub(super) defined: BTreeSet<u32>,
+    /// The latest time at which a record was received.
+    pub(super) newest_ns: i64,
+    /// The same when refs were last forgotten.
+    pub(super) forgot_at_ns: i64,
     /// The stream of the last record, most often the next one's too; nothing once its change is frozen.
     pub(super) last: Option<(StreamKey, u32)>,
     pub(crate) series: SeriesTable,
@@ -101,6 +109,9 @@ impl State {
             version: 0,
             streams: Vec::new(),
             numbers: HashMap::new(),
+            defined: BTreeSet::new(),
+            newest_ns: i64::MIN,
+            forgot_at_ns: i64::MIN,
             last: None,
             series_frozen: series.len(),
             series,
@@ -123,13 +134,7 @@ impl State {
             }
             state.add_stream(ledger);
         }
-        for (stream, reference, series) in loaded.definitions {
-            let known = (series as usize) < state.series.len();
-            let stream = state.streams.get_mut(stream as usize).filter(|_| known);
-            let stream = stream.ok_or("a definition names a stream or series that is not there")?;
-            let target = Target::new(series, &state.series);
-            stream.refs.insert(reference, target);
-        }
+        state.load_definitions(loaded.definitions)?;
         Ok(state)
     }
 
@@ -168,41 +173,6 @@ impl State {
         }
     }
 
-    /// A record that is not even an envelope.
-    pub(crate) fn apply_unreadable(&mut self, number: u64, body: bytes::Bytes, error: String) {
-        self.position = number;
-        self.version += 1;
-        self.counts.records += 1;
-        self.dead_letter(DeadLetter {
-            journal_id: self.journal_id,
-            number,
-            tenant: String::new(),
-            stream_id: Vec::new(),
-            sequence: 0,
-            readings: 0,
-            error,
-            body,
-        });
-    }
-
-    /// Numbers the journal has lost.
-    pub(crate) fn apply_hole(&mut self, from: u64, through: u64) {
-        self.position = through;
-        self.version += 1;
-        self.counts.journal_lost += through - from + 1;
-        tracing::error!(
-            from,
-            through,
-            "journal is damaged, its readings show as unexplained"
-        );
-        self.current.losses.push(JournalLoss {
-            journal_id: self.journal_id,
-            from,
-            through,
-            reason: "damaged".into(),
-        });
-    }
-
     fn add_stream(&mut self, ledger: StreamLedger) -> u32 {
         let number = u32::try_from(self.streams.len()).expect("fewer than 2^32 streams");
         let key = StreamKey {
@@ -210,9 +180,11 @@ impl State {
             id: ledger.stream_id,
         };
         self.numbers.insert(key, number);
+        self.newest_ns = self.newest_ns.max(ledger.last_seen_ns);
         self.streams.push(Stream {
             ledger,
             refs: Refs::default(),
+            is_forgotten: false,
         });
         number
     }
@@ -226,6 +198,7 @@ impl State {
         let ledger = &mut self.streams[number as usize].ledger;
         if envelope.lost.is_none() {
             ledger.last_seen_ns = envelope.received_ns;
+            self.newest_ns = self.newest_ns.max(envelope.received_ns);
             ledger.clock_offset_ns = envelope.clock_offset_ns;
             // Whoever delivers has it.
             ledger.lost_at_ns = 0;
@@ -251,23 +224,6 @@ impl State {
         self.last = Some((key, number));
         self.current.streams.insert(number);
         Some(number)
-    }
-
-    fn define(&mut self, stream: u32, defined: &[v1::Series]) {
-        let State {
-            streams,
-            series,
-            current,
-            ..
-        } = self;
-        let Stream { ledger, refs } = &mut streams[stream as usize];
-        for definition in defined {
-            let number = series.number(&ledger.tenant, &ledger.agent, definition);
-            let target = Target::new(number, series);
-            if refs.insert(definition.r#ref, target) != Some(target) {
-                current.definitions.push((stream, definition.r#ref, number));
-            }
-        }
     }
 
     fn batch(
@@ -342,7 +298,7 @@ impl State {
     }
 
     fn close(&mut self, stream: u32, close: &v1::Close) {
-        let Stream { ledger, refs } = &mut self.streams[stream as usize];
+        let ledger = &mut self.streams[stream as usize].ledger;
         if close.last_sequence > ledger.watermark {
             tracing::error!(
                 stream_id = %ledger.stream_id,
@@ -355,12 +311,15 @@ impl State {
         }
         ledger.closed = true;
         // Nothing that is folded can follow; the catalog keeps none of a closed stream either.
-        *refs = Refs::default();
+        self.drop_refs(stream, false);
         self.clocks.forget_stream(stream);
     }
 
     fn lost(&mut self, stream: u32, at_ns: Option<i64>) {
         self.streams[stream as usize].ledger.lost_at_ns = at_ns.unwrap_or(0);
+        if at_ns.is_some() {
+            self.clocks.forget_stream(stream);
+        }
     }
 
     /// Says so, once, when a record does not follow the one before. The count shows in
@@ -396,39 +355,6 @@ impl State {
             let count = dropped.entry(reason.to_owned()).or_default();
             *count = count.saturating_add(readings);
         }
-    }
-
-    fn set_aside(&mut self, number: u64, envelope: &Envelope, counts: (u64, u64), error: String) {
-        self.dead_letter(DeadLetter {
-            journal_id: self.journal_id,
-            number,
-            tenant: envelope.tenant.clone(),
-            stream_id: envelope.stream_id.to_vec(),
-            sequence: counts.0,
-            readings: counts.1,
-            error,
-            body: prost::Message::encode_to_vec(envelope).into(),
-        });
-    }
-
-    fn dead_letter(&mut self, letter: DeadLetter) {
-        let DeadLetter {
-            number,
-            sequence,
-            readings,
-            ref error,
-            ..
-        } = letter;
-        tracing::error!(
-            number,
-            sequence,
-            readings,
-            error,
-            "record set aside as a dead letter"
-        );
-        self.counts.dead_letters += 1;
-        self.current.bytes += letter.body.len();
-        self.current.dead.push(letter);
     }
 }
 

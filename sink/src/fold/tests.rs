@@ -1,6 +1,7 @@
 //! The fold end to end: what was sent is what is there, once, whatever happens between.
 
 mod clocks;
+mod forgotten;
 mod hostile;
 mod journals;
 mod lost;

@@ -9,8 +9,8 @@ use weir_proto::batch::{DecodeError, Readings, check_definitions};
 use weir_proto::limits::MAX_MESSAGE_BYTES;
 use weir_proto::{batch, v1};
 
+use super::dictionary::Definition;
 use super::fault::{Fault, Refusal};
-use super::stream::Definition;
 
 /// Readings a stream may ever count: far beyond use, and every sum of two fits.
 const MAX_READINGS: u64 = 1 << 62;

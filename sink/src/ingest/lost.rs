@@ -12,13 +12,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use weir_proto::v1;
 
-use super::{Fault, Ingest, Slot, hold};
+use super::forget::forget_lists;
+use super::{Fault, Ingest, Seen, Slot, hold};
 use crate::envelope::{self, Envelope};
 use crate::fold::Arrival;
 use crate::model::StreamId;
@@ -96,11 +98,11 @@ struct Standing {
 }
 
 /// By tenant and agent.
-type Lists = HashMap<(Arc<str>, String), Said>;
+pub(super) type Lists = HashMap<(Arc<str>, String), Said>;
 
 /// What one name says it holds: the last list, and that of each stream that is connected.
 #[derive(Default)]
-struct Said {
+pub(super) struct Said {
     last: Option<Held>,
     connected: Vec<(StreamId, Held)>,
 }
@@ -112,6 +114,11 @@ impl Said {
         let lists = self.last.iter().chain(connected);
         let holding = lists.filter(|list| list.streams.contains(&id));
         holding.map(|list| list.at_ns).max()
+    }
+
+    /// Whether the last list is this one.
+    pub(super) fn ends_with(&self, seen: &Seen) -> bool {
+        self.last.is_some() && self.last == seen.held
     }
 
     /// A connected stream that the last one to connect does not list, nor the other way round: one process
@@ -143,6 +150,11 @@ impl Ingest {
             }
             if let Err(fault) = self.look_after_spools(grace).await {
                 tracing::debug!(%fault, "cannot settle lost spools now");
+            }
+            match self.forget_unused().await {
+                Ok(0) => {}
+                Ok(streams) => tracing::debug!(streams, "definitions are in the catalog only"),
+                Err(error) => tracing::debug!(%error, "cannot forget silent streams now"),
             }
         }
     }
@@ -203,6 +215,7 @@ impl Ingest {
             }
         }
         self.tell_namesakes(&lists);
+        forget_lists(&slots, &lists);
         let open = slots.into_iter().filter(|slot| !slot.stream().is_closed());
         open.map(|slot| standing(slot, &lists, now_ns)).collect()
     }
@@ -276,7 +289,13 @@ impl Ingest {
         };
         let head = envelope.head(true, true);
         let number = inner.journal.try_append(envelope::KIND, &[&head])?;
-        hold(&slot.seen).lost = lost.then(|| inner.clock.monotonic_ns());
+        let at_ns = lost.then(|| inner.clock.monotonic_ns());
+        let was_lost = std::mem::replace(&mut hold(&slot.seen).lost, at_ns).is_some();
+        match (was_lost, lost) {
+            (false, true) => drop(inner.resting.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(inner.resting.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
         let arrival = Arrival {
             number,
             envelope,

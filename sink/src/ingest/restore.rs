@@ -10,13 +10,14 @@ use weir_journal::{Item, Journal, ReadError};
 use weir_proto::v1;
 
 use super::check::table_of;
+use super::dictionary::Dictionary;
 use super::mark::{Mark, REASONS};
 use super::stream::Stream;
 use super::{Ingest, Seen, Slot, hold};
 use crate::catalog::{Catalog, CatalogError, StreamLedger};
 use crate::envelope::{self, Envelope};
 use crate::model::{StreamKey, drop_reason_name};
-use crate::refs::Refs;
+use crate::refs::KEPT;
 
 /// Why the state could not be rebuilt.
 #[derive(Debug, thiserror::Error)]
@@ -33,35 +34,45 @@ impl Ingest {
     /// Rebuilds the state of every stream as it was at the journal's end. `position` is the last
     /// number the catalog covers.
     pub async fn restore(&self, catalog: &Catalog, position: u64) -> Result<(), RestoreError> {
+        let now = (self.inner.clock.wall_ns(), self.inner.clock.monotonic_ns());
         for ledger in catalog.streams().await? {
             let key = StreamKey {
                 tenant: Arc::clone(&ledger.tenant),
                 id: ledger.stream_id,
             };
-            let series = if ledger.closed {
-                Refs::default()
+            let silent_ns = i128::from(now.0) - i128::from(ledger.last_seen_ns);
+            let is_silent = silent_ns > KEPT.as_nanos().cast_signed();
+            let dictionary = if ledger.closed {
+                Dictionary::default()
+            } else if ledger.lost_at_ns != 0 || is_silent {
+                Dictionary::forgotten()
             } else {
-                table_of(&catalog.series_of(&key).await?).collect()
+                Dictionary::whole(table_of(&catalog.series_of(&key).await?).collect())
             };
             let slot = Slot::new(key.clone());
-            *hold(&slot.stream) = Stream::restored(mark_of(&ledger), ledger.closed, series);
+            *hold(&slot.stream) = Stream::restored(mark_of(&ledger), ledger.closed, dictionary);
             *hold(&slot.seen) = Seen {
                 agent: ledger.agent.to_string(),
                 report: ledger.report.map(|report| (report, ledger.report_at_ns)),
                 clock_offset_ns: ledger.clock_offset_ns,
                 lost: (ledger.lost_at_ns != 0).then_some(0),
+                connected_at: now.1,
                 ..Seen::default()
             };
             hold(&self.inner.streams).insert(key, Arc::new(slot));
         }
+        let _ = self.inner.catalog.set(catalog.clone());
         let scanned = self.scan(&self.inner.journal, position)?;
-        let (streams, ended) = {
+        let (streams, resting) = {
             let streams = hold(&self.inner.streams);
-            let ended = streams.values().filter(|slot| slot.stream().is_closed());
-            (streams.len(), ended.count())
+            let is_lost = |slot: &Slot| hold(&slot.seen).lost.is_some();
+            let resting = streams
+                .values()
+                .filter(|slot| slot.stream().is_closed() || is_lost(slot));
+            (streams.len(), resting.count())
         };
-        self.inner.ended.store(ended, Ordering::Relaxed);
-        tracing::info!(streams, ended, scanned, position, "streams restored");
+        self.inner.resting.store(resting, Ordering::Relaxed);
+        tracing::info!(streams, resting, scanned, position, "streams restored");
         Ok(())
     }
 
@@ -78,7 +89,7 @@ impl Ingest {
                 tracing::warn!(number, kind, "journal record of an unknown kind");
                 continue;
             }
-            if let Err(error) = self.replay(body) {
+            if let Err(error) = self.replay(number, body) {
                 // The fold sets it aside and counts it.
                 tracing::warn!(number, error, "journal record cannot be read");
             }
@@ -86,7 +97,7 @@ impl Ingest {
         Ok(scanned)
     }
 
-    fn replay(&self, body: bytes::Bytes) -> Result<(), String> {
+    fn replay(&self, number: u64, body: bytes::Bytes) -> Result<(), String> {
         let envelope = Envelope::parse(body).map_err(|e| e.to_string())?;
         let key = envelope.stream().ok_or("stream_id is not 16 bytes")?;
         let record = match envelope.lost {
@@ -98,9 +109,10 @@ impl Ingest {
             .entry(key.clone())
             .or_insert_with(|| Arc::new(Slot::new(key)));
         let mut seen = hold(&slot.seen);
+        seen.connected_at = self.inner.clock.monotonic_ns();
         seen.lost = (envelope.lost == Some(true)).then_some(0);
         let Some(record) = record else { return Ok(()) };
-        slot.stream().replay(&record);
+        slot.stream().replay(number, &record);
         seen.agent = envelope.agent;
         seen.clock_offset_ns = envelope.clock_offset_ns;
         if let Some(report) = envelope.report {

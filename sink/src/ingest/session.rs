@@ -300,7 +300,7 @@ impl Session {
         let last = number + count - 1;
         if self.slot.stream().appended(last, packed.bytes) {
             // Once per stream: a Close that comes again is not appended.
-            self.ingest.inner.ended.fetch_add(1, Ordering::Relaxed);
+            self.ingest.inner.resting.fetch_add(1, Ordering::Relaxed);
             self.tell_what_is_lost();
         }
         self.requests.push_back(last);
@@ -364,6 +364,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        hold(&self.slot.seen).connected_at = self.ingest.inner.clock.monotonic_ns();
         self.ingest.forget_blank(&self.slot);
     }
 }

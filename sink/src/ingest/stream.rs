@@ -15,39 +15,17 @@
 //! appended is ahead of `durable` by what waits in `pending`; an acknowledgement speaks only of
 //! `durable`.
 
+mod screen;
+
 use std::collections::VecDeque;
 
-use weir_fault::{Mutant, mutant};
-use weir_proto::batch::Readings;
 use weir_proto::v1;
 
 use super::check::{Readable, definitions, table_of};
-use super::fault::{Fault, Refusal};
+use super::dictionary::{Definition, Dictionary};
+use super::fault::Refusal;
 use super::mark::Mark;
-use crate::refs::Refs;
-
-/// Series one stream may define; an agent that needs more begins a new stream.
-pub(super) const MAX_STREAM_SERIES: usize = 1_000_000;
-
-/// What a ref means, as far as ingest has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Definition {
-    /// Of the whole definition: two that differ anywhere differ here.
-    pub(super) digest: u64,
-    /// Whether its values are texts.
-    pub(super) text: bool,
-}
-
-/// The first question's answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Screened {
-    /// The next record: read it.
-    Wanted,
-    /// Already accepted: acknowledge again, store nothing.
-    Again,
-    /// Follows a refused batch: the agent will send it again.
-    Discard,
-}
+pub(super) use screen::Screened;
 
 /// What a record does to the stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,9 +56,9 @@ pub(super) struct Stream {
     accepted: Mark,
     appended: Mark,
     durable: Mark,
-    series: Refs<Definition>,
-    /// Refs that what is accepted and not appended has defined.
-    defined: Vec<u32>,
+    dictionary: Dictionary,
+    /// The journal's number of the last record.
+    last_number: u64,
     pending: VecDeque<Pending>,
     pending_bytes: u64,
     refused: Option<u64>,
@@ -93,147 +71,16 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream as the catalog remembers it.
-    pub(super) fn restored(mark: Mark, closed: bool, series: Refs<Definition>) -> Self {
+    pub(super) fn restored(mark: Mark, closed: bool, dictionary: Dictionary) -> Self {
         Self {
             accepted: mark,
             appended: mark,
             durable: mark,
-            series,
+            dictionary,
             closing: closed,
             closed,
             ..Self::default()
         }
-    }
-
-    /// The first question: is `record` the next one? Looks at nothing but counts in the clear.
-    pub(super) fn screen(&self, record: &v1::record::Record) -> Result<Screened, Fault> {
-        match record {
-            v1::record::Record::Batch(batch) => self.screen_batch(batch),
-            v1::record::Record::Skip(skip) => self.screen_skip(skip),
-            v1::record::Record::Definitions(_) if self.closing => self.follows_close(u64::MAX),
-            v1::record::Record::Definitions(_) => Ok(Screened::Wanted),
-            v1::record::Record::Close(close) => self.screen_close(close),
-        }
-    }
-
-    fn screen_batch(&self, batch: &v1::Batch) -> Result<Screened, Fault> {
-        let Some(header) = &batch.header else {
-            return Err(Fault::Invalid("batch without a header".into()));
-        };
-        let sequence = header.sequence;
-        // Behind the last number there is none for the next record.
-        if sequence == 0 || sequence == u64::MAX {
-            return Err(Fault::Invalid(format!(
-                "batch with sequence {sequence}: they start at 1 and never come to the last number"
-            )));
-        }
-        self.screen_sequence(sequence)
-    }
-
-    fn screen_sequence(&self, sequence: u64) -> Result<Screened, Fault> {
-        let expected = self.accepted.sequence + 1;
-        if sequence < expected {
-            let again = !mutant(Mutant::NoDedupe);
-            return Ok(if again {
-                Screened::Again
-            } else {
-                Screened::Wanted
-            });
-        }
-        if self.closing {
-            return self.follows_close(sequence);
-        }
-        if sequence == expected {
-            return Ok(Screened::Wanted);
-        }
-        if self.refused.is_some() {
-            return Ok(Screened::Discard);
-        }
-        Err(Fault::Gap {
-            expected,
-            got: sequence,
-        })
-    }
-
-    fn follows_close(&self, sequence: u64) -> Result<Screened, Fault> {
-        debug_assert!(
-            sequence > self.accepted.sequence,
-            "an older record is answered before"
-        );
-        Err(Fault::Closed(self.accepted.sequence))
-    }
-
-    fn screen_skip(&self, skip: &v1::Skip) -> Result<Screened, Fault> {
-        let (from, through) = (skip.from, skip.through);
-        if from == 0 || from > through || through == u64::MAX {
-            return Err(Fault::Invalid(format!(
-                "skip {from}..={through} is not a range"
-            )));
-        }
-        if !matches!(v1::DropReason::try_from(skip.reason), Ok(reason) if reason != v1::DropReason::Unspecified)
-        {
-            return Err(Fault::Invalid(format!(
-                "skip {from}..={through} gives no reason this sink knows ({}): upgrade the sink before its agents",
-                skip.reason
-            )));
-        }
-        if through <= self.accepted.sequence {
-            return Ok(Screened::Again);
-        }
-        let screened = self.screen_sequence(from.max(self.accepted.sequence + 1))?;
-        if screened == Screened::Wanted {
-            self.trim(skip)?;
-        }
-        Ok(screened)
-    }
-
-    /// The part of `skip` that follows what is accepted.
-    fn trim(&self, skip: &v1::Skip) -> Result<v1::Skip, Fault> {
-        let here = self.accepted.readings_through;
-        let disagrees = |got| Fault::SkipDisagrees {
-            from: skip.from,
-            through: skip.through,
-            expected: here,
-            got,
-        };
-        let end = skip.readings_before.checked_add(skip.readings);
-        let end = end
-            .filter(|end| *end <= i64::MAX as u64)
-            .ok_or_else(|| disagrees(u64::MAX))?;
-        if skip.from == self.accepted.sequence + 1 {
-            if skip.readings_before != here {
-                return Err(disagrees(skip.readings_before));
-            }
-            return Ok(*skip);
-        }
-        if skip.readings_before > here {
-            return Err(disagrees(skip.readings_before));
-        }
-        let readings = end.checked_sub(here).ok_or_else(|| disagrees(end))?;
-        Ok(v1::Skip {
-            from: self.accepted.sequence + 1,
-            through: skip.through,
-            reason: skip.reason,
-            readings_before: here,
-            readings,
-        })
-    }
-
-    fn screen_close(&self, close: &v1::Close) -> Result<Screened, Fault> {
-        let last = self.accepted.sequence;
-        if self.closing && close.last_sequence == last {
-            return Ok(Screened::Again);
-        }
-        if self.refused.is_some() {
-            return Ok(Screened::Discard);
-        }
-        if close.last_sequence != last {
-            return Err(Fault::CloseDisagrees {
-                named: close.last_sequence,
-                last,
-            });
-        }
-        Ok(Screened::Wanted)
     }
 
     /// The third question: does a readable record fit this stream? Gives what it would change, and
@@ -245,13 +92,13 @@ impl Stream {
     ) -> Result<Option<Effect>, Refusal> {
         let mut effect = Effect {
             mark: self.accepted,
-            defines: self.new_definitions(definitions(record))?,
+            defines: self.dictionary.new_in(definitions(record))?,
             closes: false,
             jump: 0,
         };
         match readable {
             Readable::Batch { readings, .. } => {
-                self.check_refs(readings, &effect.defines)?;
+                self.dictionary.check(readings, &effect.defines)?;
                 if let v1::record::Record::Batch(v1::Batch {
                     header: Some(header),
                     ..
@@ -274,54 +121,9 @@ impl Stream {
         Ok(Some(effect))
     }
 
-    fn new_definitions(&self, series: &[v1::Series]) -> Result<Vec<(u32, Definition)>, Refusal> {
-        let mut new = Vec::new();
-        for (r#ref, definition) in table_of(series) {
-            match self.series.get(r#ref) {
-                None => new.push((r#ref, definition)),
-                Some(known) if known == definition => {}
-                Some(_) => {
-                    return Err(Refusal::new(
-                        v1::RefusedCode::Invalid,
-                        format!("series {} was defined differently before", r#ref),
-                    ));
-                }
-            }
-        }
-        if self.series.len() + new.len() > MAX_STREAM_SERIES {
-            return Err(Refusal::new(
-                v1::RefusedCode::TooLarge,
-                format!("stream has more than {MAX_STREAM_SERIES} series: begin a new stream"),
-            ));
-        }
-        Ok(new)
-    }
-
-    fn check_refs(&self, readings: &Readings, new: &[(u32, Definition)]) -> Result<(), Refusal> {
-        // Rarely more than a handful beyond the first batch: then nothing is built.
-        let new: Refs<Definition> = new.iter().copied().collect();
-        for (r#ref, text) in readings.series() {
-            let Some(definition) = self.series.get(r#ref).or_else(|| new.get(r#ref)) else {
-                return Err(Refusal::new(
-                    v1::RefusedCode::UnknownSeries,
-                    format!("series {} was never defined in this stream", r#ref),
-                ));
-            };
-            if definition.text != text {
-                return Err(Refusal::new(
-                    v1::RefusedCode::Invalid,
-                    format!("values of series {} are not of its kind", r#ref),
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// A record with this effect will be appended, unless [`Stream::retreat`] takes it back. Says whether
     /// this is the first time that the counts of this stream do not follow each other.
     pub(super) fn accept(&mut self, effect: Effect) -> bool {
-        self.defined
-            .extend(effect.defines.iter().map(|(r#ref, _)| *r#ref));
         let first = effect.jump != 0 && !self.jumped;
         self.jumped |= effect.jump != 0;
         self.apply(effect.mark, effect.defines, effect.closes);
@@ -337,32 +139,32 @@ impl Stream {
             bytes,
         });
         self.pending_bytes += bytes;
+        self.last_number = number;
         self.keep()
     }
 
     /// Takes back what is accepted and not appended. A refusal is kept: whoever resumes starts without it.
     pub(super) fn retreat(&mut self) {
-        for r#ref in std::mem::take(&mut self.defined) {
-            self.series.remove(r#ref);
-        }
+        self.dictionary.retreat();
         self.accepted = self.appended;
         self.closing = self.closed;
     }
 
     /// What is accepted is appended. Says whether that was the end.
     fn keep(&mut self) -> bool {
-        self.defined.clear();
+        self.dictionary.keep();
         self.appended = self.accepted;
         let ended = self.closing && !self.closed;
         if ended {
             self.closed = true;
-            self.series = Refs::default();
+            self.dictionary = Dictionary::default();
         }
         ended
     }
 
     /// A record found in the journal at start: it passed all questions before it was written.
-    pub(super) fn replay(&mut self, record: &v1::record::Record) {
+    pub(super) fn replay(&mut self, number: u64, record: &v1::record::Record) {
+        self.last_number = number;
         match record {
             v1::record::Record::Batch(batch) => {
                 let header = batch.header.clone().unwrap_or_default();
@@ -393,7 +195,7 @@ impl Stream {
             self.refused = None;
         }
         self.accepted = mark;
-        self.series.extend(defines);
+        self.dictionary.add(defines);
         self.closing |= closes;
     }
 
@@ -406,6 +208,19 @@ impl Stream {
             self.durable = pending.mark;
             self.pending_bytes -= pending.bytes;
         }
+        if self.closed && self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+    }
+
+    /// What its refs mean.
+    pub(super) fn dictionary(&mut self) -> &mut Dictionary {
+        &mut self.dictionary
+    }
+
+    /// Whether the catalog has all that is in memory of its definitions, once it stands at `position`.
+    pub(super) fn is_defined_by(&self, position: u64) -> bool {
+        !self.closed && self.pending.is_empty() && self.last_number <= position
     }
 
     /// Batch `sequence` was refused: until it is skipped or sent again, what follows is discarded.
@@ -445,9 +260,15 @@ impl Stream {
         self.closed
     }
 
+    /// No memory but its own: for tests.
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.pending.capacity() == 0
+    }
+
     /// Nothing was ever accepted: there is nothing to remember.
     pub(super) fn is_blank(&self) -> bool {
-        self.accepted == Mark::default() && self.series.len() == 0 && !self.closed
+        self.accepted == Mark::default() && self.dictionary.is_blank() && !self.closed
     }
 }
 

@@ -12,7 +12,7 @@ use super::mark::{Mark, REASONS};
 use super::stream::{Screened, Stream};
 use super::{check_hello, hold};
 
-fn series(number: u32, metric: &str) -> v1::Series {
+pub(super) fn series(number: u32, metric: &str) -> v1::Series {
     v1::Series {
         r#ref: number,
         device: "press".into(),
@@ -23,7 +23,7 @@ fn series(number: u32, metric: &str) -> v1::Series {
 }
 
 /// A batch with one reading of each of these series.
-fn batch(sequence: u64, readings_before: u64, refs: &[u32]) -> v1::Batch {
+pub(super) fn batch(sequence: u64, readings_before: u64, refs: &[u32]) -> v1::Batch {
     let column = |r#ref: &u32| Column {
         series: *r#ref,
         values: Values::Numbers(vec![1.5]),
@@ -44,7 +44,7 @@ fn batch(sequence: u64, readings_before: u64, refs: &[u32]) -> v1::Batch {
     }
 }
 
-fn defining(mut batch: v1::Batch, series: Vec<v1::Series>) -> Record {
+pub(super) fn defining(mut batch: v1::Batch, series: Vec<v1::Series>) -> Record {
     batch.series_defined = series;
     Record::Batch(batch)
 }
@@ -429,9 +429,9 @@ fn replay_ends_where_the_live_stream_stood() {
     let mut replayed = Stream::default();
     for record in &records {
         assert_eq!(live.take(record), Came::Appended);
-        replayed.replay(record);
+        replayed.replay(1, record);
         // A journal can hold a record twice when its commit was not seen to succeed.
-        replayed.replay(record);
+        replayed.replay(1, record);
     }
     assert_eq!(replayed.durable(), live.mark());
     let mut resumed = Desk {

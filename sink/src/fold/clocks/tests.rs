@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use super::boot::MAX_SAMPLES;
+use super::known::MAX_BOOTS;
 use super::*;
 
 const SECOND: i64 = 1_000_000_000;
@@ -278,7 +280,7 @@ fn what_is_kept_is_bounded() {
             table.hear("us", &sample(boot, i * 1000, 0, 0));
         }
     }
-    let boots = table.0.agents.values().next().expect("one agent");
+    let (_, boots) = table.0.known.iter().next().expect("one agent");
     assert_eq!(boots.len(), MAX_BOOTS);
     let samples = &boots.back().expect("boots").samples;
     assert!(samples.len() <= MAX_SAMPLES);

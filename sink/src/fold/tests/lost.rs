@@ -6,7 +6,7 @@ use super::sender::{Sender, seconds};
 use super::world::{Running, World};
 use crate::envelope::Envelope;
 
-fn decision(sender: &Sender, lost: bool) -> Envelope {
+pub(super) fn decision(sender: &Sender, lost: bool) -> Envelope {
     Envelope {
         received_ns: sender.received_ns + 5,
         tenant: crate::model::DEFAULT_TENANT.into(),

@@ -149,6 +149,13 @@ impl Sender {
             })
     }
 
+    /// A definition to be sent before the first batch that uses it.
+    pub(crate) fn define(&mut self, device: &str, metric: &str) -> v1::Series {
+        let mut defined = Vec::new();
+        self.reference(device, metric, &Values::Numbers(Vec::new()), &mut defined);
+        defined.remove(0)
+    }
+
     pub(crate) fn skip(&mut self, records: u64, readings: u64, reason: v1::DropReason) -> Envelope {
         let skip = v1::Skip {
             from: self.sequence + 1,
