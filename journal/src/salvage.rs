@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use crate::frame::{self, FRAME_HEADER, SEGMENT_HEADER};
-use crate::scanner::Scanner;
+use crate::scanner::{Purse, Scanner};
 use crate::seed::Seed;
 use crate::storage::File;
 
 /// Candidates looked at: enough for the largest hole of zeros or noise a damaged sector leaves, and a bound on the work
-/// that bytes made to look like frames can cause.
+/// that bytes made to look like frames can cause. Their bytes are bounded too, as those behind any damage.
 const MOST_CANDIDATES: usize = 4096;
 
 /// The seed two frames agree on, or one frame and the bytes of the header where the id stands. `None` where there are no
@@ -28,12 +28,13 @@ pub(crate) fn find_seed(
         .into_iter()
         .collect();
     let mut at = start;
+    let mut purse = Purse::new(length - start);
     while seen.len() < MOST_CANDIDATES
         && let Some((head, found)) = scanner.head_from(at)?
     {
         let end = found + (FRAME_HEADER + head.length) as u64;
         at = found + 1;
-        if end > length {
+        if end > length || !purse.affords(head.length) {
             continue;
         }
         let Some(seed) = scanner.seed_of(found, head)? else {

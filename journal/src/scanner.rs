@@ -46,6 +46,23 @@ pub(crate) enum Found {
     End,
 }
 
+/// What may still be spent on bodies that are only claimed.
+pub(crate) struct Purse(u64);
+
+impl Purse {
+    /// For damage in so many bytes.
+    pub(crate) fn new(bytes: u64) -> Purse {
+        Purse(bytes.saturating_mul(CHECKED_PER_BYTE))
+    }
+
+    /// Whether a body of this length is to be checked; then it is paid for.
+    pub(crate) fn affords(&mut self, body: usize) -> bool {
+        let affords = body as u64 <= self.0 || body <= CHEAP_BODY;
+        self.0 = self.0.saturating_sub(body as u64);
+        affords
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Scanner {
@@ -109,12 +126,10 @@ impl Scanner {
     /// From damage to the next whole frame numbered `floor` or more; false, and to the limit, when there is none.
     pub(crate) fn resync(&mut self, floor: u64) -> io::Result<bool> {
         let mut at = self.at + 1;
-        let mut checks = self.limit.saturating_sub(at) * CHECKED_PER_BYTE;
+        let mut purse = Purse::new(self.limit.saturating_sub(at));
         while let Some(candidate) = self.find_sync_word(at)? {
             let body = self.claimed_body(candidate)?;
-            let affordable = body as u64 <= checks || body <= CHEAP_BODY;
-            checks = checks.saturating_sub(body as u64);
-            if affordable
+            if purse.affords(body)
                 && let Some(frame) = self.frame_at(candidate)?
                 && frame.number >= floor
             {

@@ -20,13 +20,14 @@ use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFacto
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::{TableProvider, TableType};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::tables::{DataFile, fit};
 
@@ -34,7 +35,7 @@ mod prune;
 mod whole;
 
 pub(crate) use whole::{Checked, Trouble};
-use whole::{Readers, Troubles};
+use whole::{Readers, Troubles, said};
 
 /// The column whose range the catalog knows for every file.
 const TIME: &str = "time";
@@ -99,12 +100,30 @@ impl Samples {
         })
     }
 
+    /// Whether what the catalog says of the files can be answered without reading them: none is known to be
+    /// damaged. One that is not there with its size is named.
+    async fn are_sound(&self, store: &dyn ObjectStore, kept: &[&DataFile]) -> Result<bool> {
+        for file in kept {
+            let head = store.head(&Path::from(file.path.as_str())).await;
+            let what = match head {
+                Ok(found) if found.size == file.bytes => continue,
+                Ok(_) => "is not as long as it was written".to_owned(),
+                Err(error) => said(&error),
+            };
+            self.scans.checked.forget(file);
+            let trouble = self.scans.troubles.of(file, what);
+            return Err(DataFusionError::External(Box::new(trouble)));
+        }
+        let damaged = |file: &&DataFile| self.scans.checked.is_damaged(&file.path);
+        Ok(!kept.iter().any(damaged))
+    }
+
     fn scan_files(
         &self,
         state: &dyn Session,
         kept: &[&DataFile],
-        projection: Option<&Vec<usize>>,
-        limit: Option<usize>,
+        (projection, limit): (Option<&Vec<usize>>, Option<usize>),
+        sound: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut options = TableParquetOptions::new();
         options.global = state.config_options().execution.parquet.clone();
@@ -125,18 +144,26 @@ impl Samples {
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
         let files = kept.iter().map(|file| {
-            let statistics = Arc::new(statistics(&self.schema, std::slice::from_ref(file)));
+            let statistics = Arc::new(self.statistics(std::slice::from_ref(file), sound));
             PartitionedFile::new(file.path.as_str(), file.bytes).with_statistics(statistics)
         });
         let groups =
             FileGroup::new(files.collect()).split_files(state.config().target_partitions());
         let scan = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
             .with_file_groups(groups)
-            .with_statistics(statistics(&self.schema, kept))
+            .with_statistics(self.statistics(kept, sound))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(scan))
+    }
+
+    /// What may be answered of the files without reading them.
+    fn statistics(&self, files: &[&DataFile], sound: bool) -> Statistics {
+        match sound {
+            true => statistics(&self.schema, files),
+            false => Statistics::new_unknown(&self.schema),
+        }
     }
 
     fn scan_fresh(
@@ -177,7 +204,12 @@ impl TableProvider for Samples {
         self.scans.scanned.fetch_add(kept.len(), Ordering::Relaxed);
         let mut inputs = Vec::with_capacity(2);
         if !kept.is_empty() {
-            inputs.push(self.scan_files(state, &kept, projection, limit)?);
+            // With a condition nothing is answered from the catalog, and with a limit not all files may be read.
+            let sound = filters.is_empty() && limit.is_none() && {
+                let store = state.runtime_env().object_store(&self.store_url)?;
+                self.are_sound(&*store, &kept).await?
+            };
+            inputs.push(self.scan_files(state, &kept, (projection, limit), sound)?);
         }
         if !self.fresh.is_empty() {
             inputs.push(self.scan_fresh(projection, limit)?);

@@ -11,7 +11,7 @@ use object_store::ObjectStore;
 /// One Parquet file of `samples`, as the catalog knows it.
 ///
 /// The numbers are trusted: files outside a statement's time range are not opened, and `count(*)` without a condition
-/// is answered from `rows` alone. What is opened is read only if it has the checksum.
+/// is answered from `rows` alone while the objects are there. What is opened is read only if it has the checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
     /// Object path within [`Tables::store`].

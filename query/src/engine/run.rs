@@ -32,7 +32,12 @@ pub(super) async fn answer(
     let wrong = |error: DataFusionError| QueryError::from_datafusion(&error, limits.memory_bytes);
     let plan = statement::plan(&sql, &state, limits.memory_bytes).await?;
     let plan = at_most(plan, limits.max_rows).map_err(wrong)?;
-    let plan = state.create_physical_plan(&plan).await.map_err(wrong)?;
+    let planned = state.create_physical_plan(&plan).await;
+    let plan = planned.map_err(|error| {
+        scans
+            .trouble()
+            .map_or_else(|| wrong(error), QueryError::damaged)
+    })?;
     let plan = yielding::yielding(plan).map_err(wrong)?;
     let rows = execute_stream(plan, state.task_ctx()).map_err(wrong)?;
     let answer = collect(rows, &limits, held).await;

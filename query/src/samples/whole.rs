@@ -3,13 +3,15 @@
 //! Parquet pages carry no checksum of ours: a byte that a disk has changed would be answered as data. So the first
 //! statement that reads a file reads it whole before, in pieces, and holds it against the catalog's checksum; what was
 //! found good stays so for this process ([`Checked`]). A statement that does not read a damaged file is not concerned by
-//! it; one that does is told its name ([`Trouble`]), whatever the error had become on its way through the engine.
+//! it; one that does is told its name ([`Trouble`]), whatever the error had become on its way through the engine. Counts
+//! and ranges are answered from the catalog only while all files concerned are there with their size, and counted in
+//! the files while one of them is known to be damaged.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
@@ -44,6 +46,8 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = ParquetResult<T>> + Send + 'a>>
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     files: Mutex<HashMap<(String, u32), Found>>,
+    /// Files that could not be read the last time.
+    damaged: Mutex<HashSet<String>>,
 }
 
 impl Checked {
@@ -52,8 +56,30 @@ impl Checked {
         Arc::clone(files.entry((path.to_owned(), crc)).or_default())
     }
 
+    /// The file is another one now: the next statement that reads it looks at it again.
+    pub(super) fn forget(&self, file: &DataFile) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(crc) = file.crc {
+            files.remove(&(file.path.clone(), crc));
+        }
+    }
+
+    /// Whether the file could not be read the last time.
+    pub(super) fn is_damaged(&self, path: &str) -> bool {
+        self.lock_damaged().contains(path)
+    }
+
+    fn lock_damaged(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets files that are not among these, once they are many.
     pub(super) fn keep(&self, known: &[DataFile]) {
+        let mut damaged = self.lock_damaged();
+        if !damaged.is_empty() {
+            damaged.retain(|path| known.iter().any(|file| file.path == *path));
+        }
+        drop(damaged);
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if files.len() > known.len() + FORGOTTEN {
             let known = known
@@ -94,9 +120,17 @@ impl Troubles {
         first.clone()
     }
 
-    fn note(&self, trouble: Trouble) {
+    /// Notes what is wrong with a file.
+    pub(super) fn of(&self, file: &DataFile, what: String) -> Trouble {
+        let trouble = Trouble {
+            path: file.path.clone(),
+            what,
+            min_ns: file.min_ns,
+            max_ns: file.max_ns,
+        };
         let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert(trouble);
+        first.get_or_insert_with(|| trouble.clone());
+        trouble
     }
 }
 
@@ -130,6 +164,7 @@ impl ParquetFileReaderFactory for Readers {
             cell: file.crc.map(|crc| self.checked.cell(&file.path, crc)),
             file: file.clone(),
             store: Arc::clone(&self.store),
+            checked: Arc::clone(&self.checked),
             troubles: self.troubles.clone(),
         };
         Ok(Box::new(Reader { inner, source }))
@@ -148,6 +183,7 @@ struct Source {
     cell: Option<Found>,
     file: DataFile,
     store: Arc<dyn ObjectStore>,
+    checked: Arc<Checked>,
     troubles: Troubles,
 }
 
@@ -158,7 +194,9 @@ impl Source {
             return Ok(());
         };
         let looked = cell.get_or_try_init(|| self.sum()).await;
-        looked.map(|_| ()).map_err(|what| self.trouble(what))
+        looked.map_err(|what| self.trouble(what))?;
+        self.checked.lock_damaged().remove(&self.file.path);
+        Ok(())
     }
 
     async fn sum(&self) -> std::result::Result<(), String> {
@@ -181,13 +219,8 @@ impl Source {
     }
 
     fn trouble(&self, what: String) -> ParquetError {
-        let trouble = Trouble {
-            path: self.file.path.clone(),
-            what,
-            min_ns: self.file.min_ns,
-            max_ns: self.file.max_ns,
-        };
-        self.troubles.note(trouble.clone());
+        let trouble = self.troubles.of(&self.file, what);
+        self.checked.lock_damaged().insert(self.file.path.clone());
         ParquetError::External(Box::new(trouble))
     }
 
@@ -209,7 +242,7 @@ impl Source {
 
 const MISSING: &str = "is missing";
 
-fn said(error: &object_store::Error) -> String {
+pub(super) fn said(error: &object_store::Error) -> String {
     match error {
         object_store::Error::NotFound { .. } => MISSING.to_owned(),
         error => {

@@ -124,11 +124,13 @@ async fn a_file_that_is_not_what_was_written_is_named_and_never_answered() {
     assert_eq!(answered(&answer)["rows"], lake.rows(all).await);
 }
 
+/// The files hold noise of the right size: whoever reads them fails.
 #[tokio::test]
 async fn counts_and_range_come_from_the_catalog() {
     let mut lake = four_hours();
     for file in &lake.tables.files {
-        std::fs::remove_file(lake.dir.path().join(&file.path)).unwrap();
+        let noise = vec![7; usize::try_from(file.bytes).unwrap()];
+        std::fs::write(lake.dir.path().join(&file.path), noise).unwrap();
     }
     assert_eq!(
         lake.rows("select min(time), max(time) from samples").await,
@@ -142,6 +144,48 @@ async fn counts_and_range_come_from_the_catalog() {
         lake.rows("select count(*) from samples").await,
         json!([[481]])
     );
+}
+
+/// Red when the catalog's numbers are answered without a look at the files, and when one that was found
+/// changed is forgotten.
+#[tokio::test]
+async fn a_count_over_a_missing_short_or_changed_file_names_it() {
+    let lake = four_hours();
+    let engine = engine(limits());
+    let full = lake.dir.path().join(&lake.tables.files[2].path);
+    let whole = std::fs::read(&full).unwrap();
+    let counts = [
+        "select count(*) from samples",
+        "select max(time) from samples",
+    ];
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    for (bytes, what) in [
+        (Some(&changed[..]), "is not what was written"),
+        (None, "is missing"),
+        (Some(&whole[..whole.len() - 1]), "is"),
+    ] {
+        match bytes {
+            Some(bytes) => std::fs::write(&full, bytes).unwrap(),
+            None => std::fs::remove_file(&full).unwrap(),
+        }
+        // Of one that has its size somebody has to find out.
+        let sum = "select sum(value) from samples";
+        if bytes.is_some_and(|bytes| bytes.len() == whole.len()) {
+            engine.run(sum, lake.tables.clone()).await.unwrap_err();
+        }
+        for sql in counts {
+            let error = engine.run(sql, lake.tables.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), weir_query::ErrorKind::Damaged, "{error}");
+            let told = format!("samples/tenant=default/hour-2.parquet {what}");
+            assert!(error.to_string().starts_with(&told), "{error}");
+        }
+        std::fs::write(&full, &whole).unwrap();
+        for sql in counts.into_iter().chain([sum]) {
+            let answer = engine.run(sql, lake.tables.clone()).await.unwrap();
+            assert_eq!(answered(&answer)["rows"], lake.rows(sql).await);
+        }
+    }
 }
 
 #[tokio::test]
