@@ -181,8 +181,8 @@ impl Profile {
     }
 
     /// The value of a duration that this profile may have another default for.
-    fn duration(self, reader: &mut Reader, name: &str) -> Duration {
-        let value = reader.duration(name);
+    fn duration(self, reader: &mut Reader, name: &str, shortest: Duration) -> Duration {
+        let value = reader.duration_within(name, shortest..=LONGEST_HELD);
         match Self::EDGE.iter().find(|(key, ..)| *key == name) {
             Some((_, _, edge)) if self == Self::Edge && !reader.is_set(name) => *edge,
             _ => value,
@@ -246,10 +246,7 @@ fn sink_url(reader: &mut Reader) -> Url {
 
 fn batch(reader: &mut Reader, profile: Profile) -> buffer::Limits {
     const SHORTEST: Duration = Duration::from_millis(10);
-    let age = profile.duration(reader, "batch.max_age");
-    if age < SHORTEST {
-        reader.fault("batch.max_age", "is too short: write 10ms or more");
-    }
+    let age = profile.duration(reader, "batch.max_age", SHORTEST);
     buffer::Limits {
         readings: reader.count_within(
             "batch.max_readings",
@@ -308,7 +305,7 @@ fn spool_config(reader: &mut Reader, profile: Profile) -> SpoolConfig {
             "drop_newest" => spool::Overflow::DropNewest,
             _ => spool::Overflow::DropOldest,
         },
-        commit_interval: profile.duration(reader, "spool.commit_interval"),
+        commit_interval: profile.duration(reader, "spool.commit_interval", Duration::ZERO),
         dead_letter_max_bytes: reader
             .bytes_within("spool.dead_letter_max_bytes", 1 << 20..=1 << 50),
     }
@@ -321,7 +318,7 @@ fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> 
         sink_url: sink_url.to_string(),
         agent: agent.to_owned(),
         software: concat!("weir-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
-        request_rate: reader.rate("rate.requests_per_second"),
+        request_rate: reader.rate_within("rate.requests_per_second", SLOWEST..=FASTEST),
         request_burst: u32::try_from(reader.count_within("rate.burst", 1..=1_000_000))
             .unwrap_or(u32::MAX),
         request_max_bytes,
@@ -338,10 +335,13 @@ fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> 
         backlog_share: reader.rate("delivery.backlog_share"),
         backlog_age: reader.duration_within("delivery.backlog_age", millis(100)..=MAX_WAIT),
     };
-    if !(config.backlog_share > 0.0 && config.backlog_share < 1.0) {
+    if !(0.001..1.0).contains(&config.backlog_share) {
         reader.fault(
             "delivery.backlog_share",
-            "is not between 0 and 1: write 0.5 for half, or delivery.order=oldest_first for all",
+            format!(
+                "{} is not between 0.001 and 1: write 0.5 for half, or delivery.order=oldest_first for all",
+                config.backlog_share
+            ),
         );
     }
     if config.retry_min > config.retry_max {
@@ -359,8 +359,15 @@ fn drain(grace: Duration) -> Duration {
     grace.saturating_sub(LAST_COMMIT).max(grace / 2)
 }
 
+/// A request in a quarter of an hour, and more than any link carries.
+const SLOWEST: f64 = 0.001;
+const FASTEST: f64 = 1e6;
+
 /// A request leaves room for its definitions and its report in one gRPC message.
 const LARGEST_REQUEST: u64 = weir_proto::limits::MAX_MESSAGE_BYTES as u64 / 2;
+
+/// No reading is held in memory longer by a setting: it is what can be lost.
+const LONGEST_HELD: Duration = Duration::from_secs(86_400);
 
 /// No single wait of delivery is longer.
 const MAX_WAIT: Duration = Duration::from_secs(3600);

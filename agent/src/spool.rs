@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_journal::watch;
-use weir_journal::{AppendError, Disk, Storage};
+use weir_journal::{Disk, Storage};
 use weir_process::clock::Clock;
 use weir_process::logging::Throttle;
 use weir_proto::batch::Encoded;
@@ -38,13 +38,18 @@ use weir_proto::v1;
 
 use crate::dead_letter::DeadLetters;
 use crate::ledger;
+use pressure::Pressure;
 
+mod append;
 mod dropping;
 mod error;
+mod finish;
+mod gone;
 pub(crate) mod inspect;
 mod look;
 mod metrics;
 mod overflow;
+mod pressure;
 mod recover;
 mod renew;
 mod replay;
@@ -55,6 +60,7 @@ mod tend;
 
 pub(crate) use dropping::{Dropping, Pending};
 pub use error::SpoolError;
+pub(crate) use pressure::Cause;
 pub(crate) use recover::hex;
 pub(crate) use replay::Replayed;
 pub(crate) use stream::Stream;
@@ -64,14 +70,6 @@ pub(crate) mod tests;
 
 /// The journal's kind of a record: an encoded `weir.v1.Record`.
 pub(crate) const RECORD_KIND: u8 = 1;
-
-/// How long an appender that waits for room sleeps at most before it looks itself: room that others
-/// make on a full disk announces itself to nobody.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long a full disk may hold up the last counts of a stop, and how often they are tried.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-const TELL_AGAIN: Duration = Duration::from_millis(50);
 
 /// For how long a spool counts as full after it was.
 const FULL_FOR: Duration = Duration::from_secs(60);
@@ -174,10 +172,12 @@ pub(crate) struct Shared {
     drop_wanted: AtomicBool,
     /// Where refused batches are kept: beside the spool, on the same disk.
     letters: DeadLetters,
+    /// What is said while there is no room.
+    pressure: Pressure,
     /// Of what is said of a disk that does not let room be made.
     trouble: Throttle,
-    /// Held until the process ends.
-    _lock: weir_journal::storage::Lock,
+    /// Held until the process ends, or anew where its file was removed.
+    lock: Mutex<weir_journal::storage::Lock>,
 }
 
 /// What changes together.
@@ -196,18 +196,14 @@ pub(crate) struct Inner {
     /// The streams with records on the wire over a live connection.
     pub(crate) in_flight: BTreeSet<[u8; 16]>,
     pub(crate) finished: bool,
+    /// Readings of the batch that waits to be taken, and since when.
+    pub(crate) waits: Option<(Instant, u64)>,
+    /// When the files of the stream being written were last found to be gone.
+    pub(crate) gone_at: Option<Instant>,
     /// When a batch was last refused for want of room.
     pub(crate) full_at: Option<Instant>,
     /// The books of streams delivered completely by this process.
     pub(crate) retired: ledger::Totals,
-}
-
-enum Attempt {
-    Stored(u64),
-    Busy,
-    Full,
-    /// More than half of the limit: waiting for room could wait for ever.
-    Never,
 }
 
 impl Spool {
@@ -268,6 +264,8 @@ impl Spool {
                 undelivered: Vec::new(),
                 in_flight: BTreeSet::new(),
                 finished: false,
+                waits: None,
+                gone_at: None,
                 full_at: None,
                 retired: ledger::Totals::default(),
             }),
@@ -276,8 +274,9 @@ impl Spool {
             starved: AtomicUsize::new(0),
             commit_interval: AtomicU64::new(nanos(config.commit_interval)),
             drop_wanted: AtomicBool::new(false),
+            pressure: Pressure::default(),
             trouble: Throttle::new(FULL_FOR),
-            _lock: recovered.lock,
+            lock: Mutex::new(recovered.lock),
             config,
         };
         let spool = Spool {
@@ -304,124 +303,6 @@ impl Spool {
             }
             Err(error) if error.is_full() => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Takes a batch. Waits while the journal is busy, and while the spool is full where the policy
-    /// says so. Dropping the future before it returns leaves the batch out, or in: never in twice.
-    ///
-    /// # Errors
-    /// The spool is closed or broken, or the batch can never fit.
-    pub async fn append(&self, draft: Draft) -> Result<Appended, SpoolError> {
-        loop {
-            let mut room = self.shared.room.subscribe();
-            let attempt = self.try_append(&draft)?;
-            match attempt {
-                Attempt::Stored(sequence) => return Ok(Appended::Stored { sequence }),
-                Attempt::Busy => self.wait_for_commit().await,
-                Attempt::Never => {
-                    tracing::error!(
-                        bytes = draft.encoded.payload.len(),
-                        "batch is too large for spool.max_bytes: dropped"
-                    );
-                    self.lose_newest(draft);
-                    return Ok(Appended::Dropped);
-                }
-                Attempt::Full => {
-                    self.lock().full_at = Some(Instant::now());
-                    match self.shared.config.overflow {
-                        Overflow::DropNewest => {
-                            self.lose_newest(draft);
-                            return Ok(Appended::Dropped);
-                        }
-                        Overflow::DropOldest => self.make_room(&mut room).await,
-                        Overflow::Block => self.wait_for_room(&mut room).await,
-                    }
-                }
-            }
-        }
-    }
-
-    /// Counts readings that were lost before they were batched; they become a `Skip` within a second.
-    pub async fn record_drop(&self, reason: v1::DropReason, readings: u64) {
-        self.lose(reason, readings);
-    }
-
-    /// [`Spool::finish_within`] a few seconds.
-    ///
-    /// # Errors
-    /// See there.
-    pub async fn finish(&self) -> Result<(), SpoolError> {
-        self.finish_within(LAST_WORDS).await
-    }
-
-    /// No more comes: writes what is counted as lost, for which a full disk may take so long, commits
-    /// everything, and seals the current stream. Appending is an error from here on; the sender goes
-    /// on delivering.
-    ///
-    /// # Errors
-    /// The last commit failed.
-    pub async fn finish_within(&self, patience: Duration) -> Result<(), SpoolError> {
-        let told = tokio::time::timeout(patience, self.tell_losses()).await;
-        let (lost, open) = {
-            let mut inner = self.lock();
-            inner.finished = true;
-            let streams = inner.streams.iter();
-            let open = streams.filter(|stream| stream.is_open()).cloned();
-            let open = open.collect::<Vec<_>>();
-            let waiting = open.iter().map(|stream| stream.uncommitted());
-            (
-                inner
-                    .lost
-                    .values()
-                    .chain(&waiting.collect::<Vec<_>>())
-                    .sum::<u64>(),
-                open,
-            )
-        };
-        self.bump_room();
-        if lost > 0 {
-            tracing::error!(
-                readings = lost,
-                "no room on the disk to the end: these readings are lost, and the ledger does not say so"
-            );
-        }
-        let mut sealed = told.unwrap_or(Ok(()));
-        for stream in open {
-            sealed = sealed.and(stream.seal().await);
-        }
-        self.bump_news();
-        sealed
-    }
-
-    /// Writes what is counted as lost and has all committed, waiting for the room that takes: a writer
-    /// that is told to end on a full disk gives up what waits.
-    async fn tell_losses(&self) -> Result<(), SpoolError> {
-        loop {
-            self.flush_lost(true)?;
-            let (live, told) = {
-                let mut inner = self.lock();
-                let told = inner.lost.is_empty() || inner.finished;
-                let live = match inner.live() {
-                    None if !told => self.live_or_begin(&mut inner)?,
-                    live => live,
-                };
-                (live, told)
-            };
-            let Some(live) = live else {
-                if told {
-                    return Ok(());
-                }
-                tokio::time::sleep(TELL_AGAIN).await;
-                continue;
-            };
-            live.journal.flush();
-            let committed = live.journal.committed(live.journal.next() - 1);
-            match tokio::time::timeout(TELL_AGAIN, committed).await {
-                Ok(committed) if told => return Ok(committed.map(drop)?),
-                Ok(Err(error)) => return Err(error.into()),
-                Ok(Ok(_)) | Err(_) => {}
-            }
         }
     }
 
@@ -455,6 +336,19 @@ impl Spool {
         }
     }
 
+    /// Readings that are batched and not on the disk, and since when the oldest of them wait.
+    pub(crate) fn in_memory(&self) -> (u64, Option<Instant>) {
+        let inner = self.lock();
+        let mut since = inner.waits.map(|(since, _)| since);
+        let mut readings = inner.waits.map_or(0, |(_, readings)| readings);
+        for stream in &inner.streams {
+            let (own, oldest) = stream.uncommitted();
+            readings += own;
+            since = since.into_iter().chain(oldest).min();
+        }
+        (readings, since)
+    }
+
     /// How long a batch may wait for its commit now.
     pub(crate) fn commit_interval(&self) -> Duration {
         Duration::from_nanos(self.shared.commit_interval.load(Ordering::Relaxed))
@@ -473,54 +367,6 @@ impl Spool {
     /// The id of the stream that is being written.
     pub fn live_stream_id(&self) -> Option<[u8; 16]> {
         self.lock().live().map(|stream| stream.id)
-    }
-
-    fn try_append(&self, draft: &Draft) -> Result<Attempt, SpoolError> {
-        let mut inner = self.lock();
-        if inner.finished {
-            return Err(SpoolError::Closed);
-        }
-        let max_bytes = self.shared.config.max_bytes;
-        if draft.encoded.payload.len() as u64 + 256 > max_bytes / 2 {
-            return Ok(Attempt::Never);
-        }
-        let Some(live) = self.live_or_begin(&mut inner)? else {
-            return Ok(Attempt::Full);
-        };
-        let needs = live.room_for(draft, &inner.undelivered);
-        if live.is_held_up() || inner.bytes() + needs > max_bytes {
-            return Ok(Attempt::Full);
-        }
-        let mut series_defined = inner.undelivered.clone();
-        series_defined.extend_from_slice(&draft.series_defined);
-        let boot_id = self.shared.clock.boot_id();
-        match live.append_batch(draft, series_defined, boot_id) {
-            Ok(sequence) => {
-                inner.undelivered.clear();
-                Ok(Attempt::Stored(sequence))
-            }
-            Err(AppendError::Busy) => Ok(Attempt::Busy),
-            Err(AppendError::Full | AppendError::DiskFull) => Ok(Attempt::Full),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Waits until the live journal has committed something, or a moment has passed.
-    async fn wait_for_commit(&self) {
-        let Some(live) = self.lock().live() else {
-            return;
-        };
-        let mut progress = live.progress();
-        drop(live);
-        let _ = tokio::time::timeout(LOOK_AGAIN, progress.changed()).await;
-    }
-
-    /// Waits until space may have been given back.
-    async fn wait_for_room(&self, room: &mut watch::Receiver<u64>) {
-        self.shared.starved.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Starved(&self.shared.starved);
-        self.reclaim();
-        let _ = tokio::time::timeout(LOOK_AGAIN, room.changed()).await;
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -563,13 +409,4 @@ impl Inner {
 
 fn nanos(interval: Duration) -> u64 {
     u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// One waiting appender, counted for as long as it waits.
-struct Starved<'a>(&'a AtomicUsize);
-
-impl Drop for Starved<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -10,6 +10,7 @@
 
 mod budget;
 mod report;
+mod spool;
 
 use std::fs;
 use std::path::Path;

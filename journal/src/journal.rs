@@ -16,6 +16,7 @@ use crate::frames::Sealed;
 use crate::options::{Options, Progress, RESERVE_BYTES, Recovery, Stats};
 use crate::reader::Reader;
 use crate::recovery;
+use crate::segment;
 use crate::shared::{Shared, hold};
 use crate::storage::Storage;
 
@@ -183,6 +184,17 @@ impl Journal {
     /// Number the next record will get.
     pub fn next(&self) -> u64 {
         self.shared().handover.next()
+    }
+
+    /// Whether the segment that is written to still has its name: a file that somebody removed takes writes and keeps
+    /// none. What cannot be told is taken for yes.
+    pub fn is_in_place(&self) -> bool {
+        let Some(first) = self.shared().segments().back().map(|last| last.first) else {
+            return true;
+        };
+        let path = segment::path(&self.shared().dir, first);
+        let found = self.shared().storage.open_to_read(&path);
+        !found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Bytes on disk and waiting to be.

@@ -248,3 +248,47 @@ fn settings_that_contradict_each_other_are_refused_under_the_key_to_change() {
         assert!(read(fine).is_ok(), "{fine:?}");
     }
 }
+
+/// What is accepted and never moves looks like a fault of the program. Mutations: no bound, each.
+#[test]
+fn rates_and_waits_without_reason_are_refused_with_their_values() {
+    for (key, value, remedy) in [
+        (
+            "RATE_REQUESTS_PER_SECOND",
+            "1e-300",
+            "write 0, or 0.001 to 1000000",
+        ),
+        (
+            "RATE_REQUESTS_PER_SECOND",
+            "1e300",
+            "write 0, or 0.001 to 1000000",
+        ),
+        ("DELIVERY_BACKLOG_SHARE", "0.0000001", "write 0.5 for half"),
+        (
+            "BATCH_MAX_AGE",
+            "99999999999999d",
+            "99999999999999d is too long: write at most 365d",
+        ),
+        ("BATCH_MAX_AGE", "25h", "write 10ms to 1day"),
+        ("BATCH_MAX_AGE", "1ms", "write 10ms to 1day"),
+        ("SPOOL_COMMIT_INTERVAL", "300d", "write 0s to 1day"),
+        (
+            "SHUTDOWN_GRACE",
+            "366d",
+            "366d is too long: write at most 365d",
+        ),
+    ] {
+        let key = format!("WEIR_AGENT_{key}");
+        let faults = read(&[(&key, value)]).unwrap_err();
+        assert!(faults.contains(&key), "{faults}");
+        assert!(faults.contains(remedy), "{value}: {faults}");
+    }
+    for (key, value) in [
+        ("RATE_REQUESTS_PER_SECOND", "0"),
+        ("RATE_REQUESTS_PER_SECOND", "0.001"),
+        ("SPOOL_COMMIT_INTERVAL", "0s"),
+        ("BATCH_MAX_AGE", "24h"),
+    ] {
+        read(&[(&format!("WEIR_AGENT_{key}"), value)]).unwrap();
+    }
+}

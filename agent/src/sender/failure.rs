@@ -85,6 +85,12 @@ impl Failure {
         if code == Code::Unimplemented || foreign {
             return Failure::NotASink(reason_of(status));
         }
+        let reason = reason_of(status);
+        if code == Code::Internal && reason.contains(BREACH) {
+            return Failure::NotASink(format!(
+                "what answers there is no weir sink, it does not speak HTTP/2 (an HTTP/1 server?): {reason}"
+            ));
+        }
         let hint = status
             .get_details_retry_info()
             .and_then(|info| info.retry_delay);
@@ -136,6 +142,9 @@ impl Failure {
         }
     }
 }
+
+/// What h2 says where the other side breaks the rules of HTTP/2, which a sink never does.
+const BREACH: &str = "connection error detected";
 
 /// grpc-go and tonic word it differently; neither gives a detail to go by.
 fn is_oversize(message: &str) -> bool {

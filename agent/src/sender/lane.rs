@@ -151,7 +151,12 @@ impl<'a> Lane<'a> {
                 first.or(streams.iter().find(mine))
             }
         };
-        serving[self.place()] = found.map(|stream| stream.id);
+        let now = found.map(|stream| stream.id);
+        let left = std::mem::replace(&mut serving[self.place()], now);
+        if left.is_some() && left != now {
+            // The other one may wait for it.
+            spool.bump_news();
+        }
         found.cloned()
     }
 

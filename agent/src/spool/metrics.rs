@@ -115,7 +115,7 @@ fn ledger(encoder: &mut DescriptorEncoder<'_>, totals: &Totals) -> Result<(), st
     total(
         encoder,
         "ledger_acked",
-        "readings the sink has made durable",
+        "readings the sink has made durable; falls where a sink lost what it had acknowledged",
         totals.acked,
     )?;
     total(

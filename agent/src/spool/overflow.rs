@@ -14,8 +14,9 @@ use weir_journal::AppendError;
 use weir_journal::watch;
 use weir_proto::v1;
 
+use super::append::LOOK_AGAIN;
 use super::recover::{hex, remove_segments, segment_bytes};
-use super::{Draft, Inner, LOOK_AGAIN, Spool, SpoolError, Stream};
+use super::{Draft, Inner, Spool, SpoolError, Stream};
 
 /// Losses of this long become one Skip record.
 const COALESCE: Duration = Duration::from_secs(1);
@@ -76,7 +77,10 @@ impl Spool {
         let Some((from, through)) = dropped else {
             return Ok(None);
         };
-        tracing::warn!(stream = %hex(&stream.id), from, through, "spool is full: dropped its oldest batches");
+        if from <= through {
+            self.shared.pressure.dropped(through - from + 1);
+            tracing::debug!(stream = %hex(&stream.id), from, through, "dropped the oldest batches");
+        }
         Ok(Some(true))
     }
 
@@ -96,7 +100,7 @@ impl Spool {
         }
     }
 
-    fn trouble(&self, stream: &Stream, error: &SpoolError) {
+    pub(super) fn trouble(&self, stream: &Stream, error: &SpoolError) {
         let now = self.shared.clock.monotonic_ns();
         if let Some(held_back) = self.shared.trouble.permit(now) {
             tracing::warn!(stream = %hex(&stream.id), %error, held_back, "cannot make room in this stream: the disk is asked again");

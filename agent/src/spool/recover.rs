@@ -431,7 +431,11 @@ pub(crate) fn retire_directory(
         .and_then(|name| name.to_str())
         .unwrap_or_default();
     let gone: PathBuf = spool.join(format!("{GONE}{name}"));
-    storage.rename(dir, &gone).map_err(fault("retire", dir))?;
+    match storage.rename(dir, &gone) {
+        // Somebody removed it already.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed.map_err(fault("retire", dir))?,
+    }
     storage.sync_dir(spool).map_err(fault("sync", spool))?;
     point(Point::AgentRetired);
     remove_tree(storage, &gone)

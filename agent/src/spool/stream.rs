@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::time::Instant;
 use weir_journal::watch;
 use weir_journal::{AppendError, Committer, Journal, Progress, Reader};
 use weir_proto::limits::MAX_BATCH_READINGS;
@@ -42,8 +43,8 @@ pub(crate) struct Stream {
 pub(super) struct Ledger {
     file: StateFile,
     pub(super) state: State,
-    /// Appended and not known to be durable: sequence, and readings of the stream through it.
-    waiting: VecDeque<(u64, u64)>,
+    /// Appended and not known to be durable: sequence, readings of the stream through it, and when that was.
+    waiting: VecDeque<(u64, u64, Instant)>,
     /// Drops that no ack covers.
     dropping: Vec<Pending>,
     pub(super) durable_through: u64,
@@ -180,7 +181,7 @@ impl Stream {
         ledger.appended_readings += readings;
         ledger
             .waiting
-            .push_back((sequence, ledger.appended_readings));
+            .push_back((sequence, ledger.appended_readings, Instant::now()));
         Ok(sequence)
     }
 
@@ -396,11 +397,12 @@ impl Stream {
         }
     }
 
-    /// Readings that were appended and are not known to be durable.
-    pub(crate) fn uncommitted(&self) -> u64 {
+    /// Readings that were appended and are not known to be durable, and since when the first of them wait.
+    pub(crate) fn uncommitted(&self) -> (u64, Option<Instant>) {
         let mut ledger = self.lock();
         self.refresh(&mut ledger);
-        ledger.appended_readings - ledger.durable_readings
+        let since = ledger.waiting.front().map(|(_, _, since)| *since);
+        (ledger.appended_readings - ledger.durable_readings, since)
     }
 
     /// The sequence the next record will get, as Hello says it.
@@ -476,7 +478,7 @@ impl Stream {
     /// Moves what the writer has committed from waiting to durable.
     fn refresh(&self, ledger: &mut Ledger) {
         let committed = self.journal.progress().borrow().durable_through;
-        while let Some((sequence, readings)) = ledger.waiting.front().copied() {
+        while let Some((sequence, readings, _)) = ledger.waiting.front().copied() {
             if sequence > committed {
                 break;
             }

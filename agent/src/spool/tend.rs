@@ -27,6 +27,7 @@ impl Spool {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
+            self.look_for_files();
             self.serve_request().await;
         }
     }
@@ -45,6 +46,7 @@ impl Spool {
                 self.note_progress();
                 self.look_for_room_for_letters();
             }
+            self.look_at_pressure();
             self.speak(&stage);
         }
     }
@@ -99,6 +101,10 @@ impl Spool {
             stage.failing("disk is full: nothing can be spooled");
         } else if self.is_starved() {
             stage.failing(format!("spool is full: {bytes} of {max_bytes} bytes"));
+        } else if self.lost_files() {
+            stage.failing(
+                "files of the spool were removed under the running agent: another stream was begun",
+            );
         } else if let Some(full) = self.dead_letters().full() {
             stage.failing(full.to_string());
         } else {

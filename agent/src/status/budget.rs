@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sources;
 use super::report::whole_seconds;
+use super::spool::Spool;
 use crate::budget::Use;
 
 /// What is used up, and what of it is limited.
@@ -53,9 +54,10 @@ impl Budget {
         }
     }
 
-    /// Readings of so many seconds can be lost now.
-    pub(super) fn loss_bound_seconds(&self) -> f64 {
-        self.batch_age_seconds + self.commit_interval_seconds
+    /// Readings of so many seconds can be lost now: also while a full disk makes batches wait longer.
+    pub(super) fn loss_bound_seconds(&self, spool: &Spool) -> f64 {
+        let commit = self.commit_interval_seconds;
+        self.batch_age_seconds + commit + spool.beyond(commit)
     }
 
     /// When the spool is full, as the end of a sentence.
@@ -68,15 +70,16 @@ impl Budget {
     }
 
     /// What can be lost now, as the end of a sentence.
-    pub(super) fn loss(&self) -> String {
+    pub(super) fn loss(&self, spool: &Spool) -> String {
         let Self {
             batch_age_seconds: age,
             commit_interval_seconds: commit,
             ..
         } = self;
+        let bound = (self.loss_bound_seconds(spool) * 1000.0).round() / 1000.0;
         format!(
-            "at most {} s of readings, if this machine died now: batches wait {age} s, commits {commit} s",
-            self.loss_bound_seconds()
+            "at most {bound} s of readings, if this machine died now: batches wait {age} s, commits {commit} s{}",
+            spool.held_up().unwrap_or_default()
         )
     }
 

@@ -10,9 +10,10 @@ use weir_process::output::{Align, Table};
 
 use super::Sources;
 use super::budget::Budget;
+use super::spool::{Backlog, Spool};
 use crate::ledger::StreamView;
 use crate::sampler::{SensorConfig, SensorState};
-use crate::sender::{Drain, LinkState};
+use crate::sender::LinkState;
 
 /// Everything an operator asks an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,27 +73,6 @@ struct Queue {
     bytes: u64,
 }
 
-/// What is on disk.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Spool {
-    path: String,
-    bytes: u64,
-    max_bytes: u64,
-}
-
-/// What waits for the sink, and until when.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Backlog {
-    /// Committed and not acknowledged, over all streams.
-    readings: u64,
-    /// What they take on disk, nearly.
-    bytes: u64,
-    /// By how much they became fewer in the last 30 s; negative while they become more.
-    drain_readings_per_second: f64,
-    /// At that rate; null while they do not become fewer.
-    drain_seconds: Option<f64>,
-}
-
 /// One stream's line of the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Stream {
@@ -138,6 +118,7 @@ impl Report {
         };
         let held = sources.queue.totals().held;
         let view = sources.spool.ledger();
+        let spool = Spool::of(sources, &view);
         let totals = view.totals;
         let mut url = config.sink_url.clone();
         // A URL that cannot carry a user has none to hide.
@@ -162,7 +143,7 @@ impl Report {
                 },
                 displaced: *sources.displaced.borrow(),
             },
-            loss_bound_seconds: budget.loss_bound_seconds(),
+            loss_bound_seconds: budget.loss_bound_seconds(&spool),
             sensors: sources
                 .sensors
                 .iter()
@@ -172,12 +153,8 @@ impl Report {
                 readings: held.readings,
                 bytes: held.bytes as u64,
             },
-            spool: Spool {
-                path: config.spool.data_dir.display().to_string(),
-                bytes: view.spool_bytes,
-                max_bytes: view.spool_max_bytes,
-            },
-            backlog: backlog(&sources.drain.borrow()),
+            spool,
+            backlog: Backlog::of(&sources.drain.borrow()),
             budget,
             streams: view
                 .streams
@@ -228,20 +205,11 @@ impl Report {
         for (stage, reason) in &self.failing {
             line("", &format!("{stage}: {reason}"));
         }
-        let Spool {
-            path,
-            bytes,
-            max_bytes,
-        } = &self.spool;
-        let full = self.budget.until_full();
-        line(
-            "spool",
-            &format!("{path}, {bytes} of {max_bytes} bytes, {full}"),
-        );
+        line("spool", &self.spool.to_text(self.budget.until_full()));
         line("backlog", &self.backlog.to_text());
         line("flash", &self.budget.flash());
         line("wire", &self.budget.wire());
-        line("loss", &self.budget.loss());
+        line("loss", &self.budget.loss(&self.spool));
         if !self.ledger.dropping.is_empty() {
             line("dropping", &self.ledger.dropping_text());
         }
@@ -319,33 +287,6 @@ impl Books {
         let reasons = reasons.map(|(reason, readings)| format!("{reason} {readings}"));
         let reasons: Vec<String> = reasons.collect();
         format!("{}: not confirmed by the sink yet", reasons.join(", "))
-    }
-}
-
-impl Backlog {
-    fn to_text(&self) -> String {
-        let Self {
-            readings, bytes, ..
-        } = self;
-        let until = match self.drain_seconds {
-            Some(0.0) => "on their way".to_owned(),
-            Some(seconds) => format!(
-                "{:.0} fewer each second, gone in {}",
-                self.drain_readings_per_second,
-                whole_seconds(seconds)
-            ),
-            None => "not becoming fewer".to_owned(),
-        };
-        format!("{readings} readings, {bytes} bytes: {until}")
-    }
-}
-
-fn backlog(drain: &Drain) -> Backlog {
-    Backlog {
-        readings: drain.readings,
-        bytes: drain.bytes,
-        drain_readings_per_second: drain.readings_per_second,
-        drain_seconds: drain.seconds,
     }
 }
 

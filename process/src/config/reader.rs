@@ -88,6 +88,17 @@ impl Reader {
         self.parse(name, values::rate, 0.0)
     }
 
+    /// 0, or a number within `bounds`.
+    pub fn rate_within(&mut self, name: &str, bounds: RangeInclusive<f64>) -> f64 {
+        let value = self.rate(name);
+        if value != 0.0 && !bounds.contains(&value) {
+            let (low, high) = (bounds.start(), bounds.end());
+            let message = format!("{value} is out of range: write 0, or {low} to {high}");
+            self.refuse(name, message);
+        }
+        value
+    }
+
     /// Yes or no.
     pub fn bool(&mut self, name: &str) -> bool {
         self.parse(name, values::boolean, false)

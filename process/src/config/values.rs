@@ -25,12 +25,19 @@ pub(super) fn check(kind: Kind, text: &str) -> Result<(), String> {
     }
 }
 
+/// No setting waits longer: sums of a few such times and clocks still fit everywhere.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     // Months and years have no fixed length, and `1M` is more often a slip of the shift key than a month.
     let calendar = text
         .split(|c: char| !c.is_alphabetic())
         .any(|unit| unit == "M" || unit.starts_with("mo") || unit.starts_with('y'));
     match humantime::parse_duration(text) {
+        Ok(value) if value > LONGEST => Err(format!(
+            "{text} is too long: write at most {}d",
+            LONGEST.as_secs() / 86_400
+        )),
         Ok(value) if !calendar => Ok(value),
         _ => Err(format!(
             "cannot read {text:?} as a duration: write a number and a unit, as in 250ms, 5s or 1m"

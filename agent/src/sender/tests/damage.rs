@@ -179,3 +179,37 @@ async fn a_throttled_agent_waits_as_long_as_the_sink_asks() {
     check(&sink, &spool);
     running.stop().await;
 }
+
+/// Somebody removes the spool under the running agent while the sink is away: what was in it is counted, what is read
+/// from then on is delivered, and every stream ends. Mutation, red: a lane that does not say which stream it leaves.
+#[tokio::test]
+async fn a_spool_removed_under_the_running_agent_is_counted_and_delivery_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sink, spool) = (Sink::start().await, spool_in(dir.path()).await);
+    fill(&spool, 5).await;
+    std::fs::remove_dir_all(dir.path().join("spool")).unwrap();
+    let health = Health::new(clock());
+    let registry = Registry::new("weir_agent");
+    let sender = Sender::new(sender_config(sink.url()), spool.clone(), &health, &registry).unwrap();
+    let token = CancellationToken::new();
+    let task = tokio::spawn(sender.run(token.clone()));
+    let old = spool.live_stream_id().unwrap();
+    until("it is seen", || spool.live_stream_id() != Some(old)).await;
+    until("it is said", || {
+        health
+            .ready()
+            .is_err_and(|failing| failing[0].to_string().contains("were removed"))
+    })
+    .await;
+    spool.append(draft(6, 10)).await.unwrap();
+    until("all is settled", || spool.ledger().totals.spooled == 0).await;
+    let totals = spool.ledger().totals;
+    assert_eq!(totals.produced, 60);
+    let damaged = totals.dropped.get("damaged").copied().unwrap_or(0);
+    assert_eq!(totals.acked + damaged, 60, "{totals:?}");
+    until("the old one is retired", || spool.streams().len() == 1).await;
+    check(&sink, &spool);
+    token.cancel();
+    spool.finish().await.unwrap();
+    within(task).await.unwrap();
+}

@@ -1,6 +1,8 @@
 //! A spool in trouble: a full disk, a cut end, a dictionary as large as the batches. Expected counts
 //! come from what was offered.
 
+use std::fs;
+
 use super::inspect::{first_of, leave_behind, segments, sum};
 use super::*;
 use weir_journal::storage::Faults;
@@ -65,11 +67,16 @@ async fn a_full_disk_blocks_or_drops_and_recovers_by_itself() {
             tokio::task::yield_now().await;
         }
         assert!(!waiting.is_finished());
+        // Mutations: a cause that is not told, a batch in nobody's books.
+        assert_eq!(spool.pressure(), Some(Cause::Disk));
+        let (readings, since) = spool.in_memory();
+        assert!(readings == 10 && since.is_some(), "{readings}");
         memory.set_capacity(None);
         let appended = tokio::time::timeout(Duration::from_secs(10), waiting).await;
         let appended = appended.expect("goes on").unwrap().unwrap();
         assert_eq!(appended, Appended::Stored { sequence: 1 });
         committed(&spool).await;
+        assert_eq!(spool.in_memory(), (0, None));
         assert_eq!(spool.ledger().totals.produced, 10);
     }
 }
@@ -355,4 +362,55 @@ async fn a_stop_on_a_full_disk_waits_for_the_counts_of_what_was_dropped() {
     let finished = tokio::time::timeout(Duration::from_secs(10), finishing).await;
     finished.expect("in time").unwrap().unwrap();
     assert_eq!(spool.ledger().totals.produced, offered * 20_000);
+}
+
+/// Somebody removes the spool under the running agent: what is read from then on is kept, and what is lost is counted.
+///
+/// Mutations: the state not looked for; the segment not looked for; a directory that is gone keeps a stream from ending.
+#[tokio::test]
+async fn files_that_are_removed_under_the_running_agent_cost_what_was_in_them() {
+    type Remove = fn(&Path, &Stream);
+    let all: Remove = |dir, _| fs::remove_dir_all(dir.join("spool")).unwrap();
+    let stream: Remove = |_, live| fs::remove_dir_all(&live.dir).unwrap();
+    let segment: Remove = |_, live| {
+        let names = fs::read_dir(&live.dir).unwrap();
+        let mut names = names.map(|entry| entry.unwrap().path());
+        let segment = names.find(|path| path.extension().is_some_and(|end| end == "seg"));
+        fs::remove_file(segment.unwrap()).unwrap();
+    };
+    let state: Remove = |_, live| fs::remove_file(live.dir.join("state")).unwrap();
+    for remove in [all, stream, segment, state] {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = open(config(dir.path())).await;
+        spool.append(first_draft(10)).await.unwrap();
+        committed(&spool).await;
+        spool.look_for_files();
+        let old = oldest(&spool);
+        assert!(old.is_live(), "nothing is missing");
+        remove(dir.path(), &old);
+        spool.look_for_files();
+        assert!(!old.is_live());
+        spool.append(draft(2, 10)).await.unwrap();
+        committed(&spool).await;
+        spool.look_for_files();
+        assert_eq!(streams(&spool).len(), 2);
+        let other = Spool::open(config(dir.path()), clock());
+        assert!(matches!(other, Err(SpoolError::Locked { .. })));
+        assert_eq!(spool.ledger().totals.produced, 20);
+        let gone = Piece {
+            from: 1,
+            through: 1,
+            readings_before: 0,
+            readings: 10,
+            fate: Fate::Dropped(v1::DropReason::Damaged),
+        };
+        spool.settle(&old, &gone, 0);
+        spool.retire(&old).await.unwrap();
+        spool.finish().await.unwrap();
+        drop((spool, old));
+        let spool = open(config(dir.path())).await;
+        let kept = oldest(&spool);
+        assert_eq!(kept.durable(), (1, 10));
+        assert_eq!(kept.dictionary(), BTreeMap::from([(1, series(1))]));
+    }
 }
