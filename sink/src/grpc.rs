@@ -5,6 +5,7 @@
 //! is [`MAX_MESSAGE_BYTES`].
 
 mod delivery;
+mod messages;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use crate::ingest::{Fault, Ingest};
 use crate::model::DEFAULT_TENANT;
 
 use delivery::Delivery;
+use messages::Own;
 
 /// Pings go out this often, and are answered within [`PING_TIMEOUT`].
 const PING_EVERY: Duration = Duration::from_secs(60);
@@ -112,9 +114,8 @@ where
         calls.clone(),
         token.clone(),
     );
-    let delivery = DeliveryServiceServer::new(delivery)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let delivery =
+        DeliveryServiceServer::new(delivery).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let draining = {
         let (token, calls) = (token.clone(), calls.clone());
         async move {
@@ -136,7 +137,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES)
-        .add_service(delivery)
+        .add_service(Own(delivery))
         .add_service(health)
         .add_service(reflection)
         .serve_with_incoming_shutdown(incoming, draining)

@@ -17,6 +17,7 @@ use weir_journal::{Committer, Disk, Journal};
 use weir_process::clock::SystemClock;
 use weir_process::exit::Exit;
 use weir_process::health::Stage;
+use weir_process::memory;
 use weir_process::metrics::version_with_commit;
 use weir_process::place::Place;
 use weir_process::progress::LOOK_EVERY;
@@ -157,6 +158,10 @@ fn start(
 ) -> anyhow::Result<Running> {
     shutdown.on_signal().context("cannot handle signals")?;
     let books = sink.books();
+    let ingest = books.ingest.clone();
+    tokio::spawn(memory::give_back_at_rest(move || {
+        ingest.metrics().readings.get()
+    }));
     let front = Arc::new(Front {
         sql: Sql::new(books.clone(), &config.query).context("cannot start the query threads")?,
         health: sink.health().clone(),

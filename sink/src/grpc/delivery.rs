@@ -16,10 +16,12 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 use weir_fault::{Point, point};
+use weir_proto::limits::MAX_MESSAGE_BYTES;
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response as Answer;
 use weir_proto::v1::delivery_service_server::DeliveryService;
 
+use super::messages::Messages;
 use super::status_of;
 use crate::ingest::{Fault, Ingest, Session};
 
@@ -76,7 +78,7 @@ impl DeliveryService for Delivery {
             ingest: self.ingest.clone(),
             tenant: Arc::clone(&self.tenant),
             draining: self.draining.clone(),
-            requests: request.into_inner(),
+            requests: Messages::of(&request, MAX_MESSAGE_BYTES)?,
             sender,
         };
         self.calls.spawn(call.run().instrument(span));
@@ -88,7 +90,7 @@ struct Call {
     ingest: Ingest,
     tenant: Arc<str>,
     draining: CancellationToken,
-    requests: Streaming<v1::DeliverRequest>,
+    requests: Messages<v1::DeliverRequest>,
     sender: Sender,
 }
 
@@ -133,7 +135,7 @@ impl Call {
     async fn begin(&mut self) -> Result<Session, End> {
         let first = tokio::select! {
             biased;
-            first = timeout(HELLO_TIME, self.requests.message()) => first,
+            first = timeout(HELLO_TIME, self.requests.next()) => first,
             () = self.draining.cancelled() => return Err(End::Fault(Fault::Draining)),
         };
         let invalid = |text: &str| End::Fault(Fault::Invalid(text.into()));
@@ -214,7 +216,7 @@ impl Call {
                 () = tokio::time::sleep(GOODBYE_TIME), if !open => {
                     return overdue(ending, session.is_pending());
                 }
-                message = self.requests.message(), if reads => match message {
+                message = self.requests.next(), if reads => match message {
                     Ok(Some(request)) => {
                         let taken = session.take(request).await;
                         answers.extend(taken.refused.into_iter().map(Answer::Refused));
