@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_process::exit::Exit;
 use weir_process::health::Stage;
+use weir_process::memory;
 use weir_process::place::Place;
 use weir_process::progress::LOOK_EVERY;
 
@@ -25,6 +26,7 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
     let agent = Agent::start(parts)?;
     // Only now the data directory is ours.
     let place = Place::of([config.spool.data_dir.join("spool")]).map_err(StartError::Marker)?;
+    tokio::spawn(stay_small());
     tokio::spawn(watch(place, agent.health.stage("data", None)));
     status::write_endpoints(&config.spool.data_dir, listener.as_ref());
     let status = CancellationToken::new();
@@ -53,6 +55,14 @@ fn sources(config: Config, agent: &Agent) -> Sources {
         budget: agent.budget.clone(),
         age: agent.age.clone(),
         displaced: agent.displaced.clone(),
+    }
+}
+
+/// Parsing at the start and a peak now and then leave holes in the heap: a third of what an agent has of its own.
+async fn stay_small() {
+    loop {
+        tokio::time::sleep(memory::GIVE_BACK_EVERY).await;
+        memory::give_back();
     }
 }
 
