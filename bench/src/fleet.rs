@@ -1,7 +1,7 @@
 //! The fleet: every agent is one stream with its own seed; batches are encoded as an agent
 //! would, sent within the sink's window, and counted when their acknowledgement comes.
 
-mod agent;
+pub(crate) mod agent;
 mod disk;
 mod signal;
 
@@ -14,7 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use self::disk::{Probe, Syncs};
+use self::disk::Probe;
+pub(crate) use self::disk::Syncs;
 use crate::ledger::{self, Verdict};
 
 /// Parts of the highest rate at which latency is measured.
@@ -56,9 +57,40 @@ pub(crate) struct Args {
     /// Points per second over all agents; 0 for as fast as the sink takes them.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) rate: f64,
+    /// Seconds between two samples of a series.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) interval: u32,
+    /// The first sample was taken so many seconds before now.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) ago: u64,
+    /// What the names of the agents begin with; each run has its own where none is given.
+    #[arg(long)]
+    pub(crate) prefix: Option<String>,
     /// Directory on the disk of the sink's journal: its own fdatasync is measured beside the run.
     #[arg(long)]
     pub(crate) sync_dir: Option<PathBuf>,
+}
+
+impl Args {
+    /// What the command line has by default, without an address of HTTP.
+    pub(crate) fn standard() -> Self {
+        Self {
+            sink: String::new(),
+            http: String::new(),
+            agents: 10,
+            metrics: 100,
+            samples_per_batch: 100,
+            points: 1_000_000,
+            batches_per_request: 16,
+            seed: 1,
+            threads: 1,
+            rate: 0.0,
+            interval: 1,
+            ago: 0,
+            prefix: None,
+            sync_dir: None,
+        }
+    }
 }
 
 /// What came of it, printed as one JSON line.
@@ -68,21 +100,21 @@ pub(crate) struct Outcome {
     metrics: u32,
     samples_per_batch: u32,
     /// Points acknowledged.
-    points: u64,
+    pub(crate) points: u64,
     seconds: f64,
     /// CPU time of the fleet itself.
     cpu_seconds: f64,
-    points_per_second: f64,
+    pub(crate) points_per_second: f64,
     /// Bytes of all requests as protobuf messages.
     wire_bytes: u64,
-    wire_bytes_per_point: f64,
+    pub(crate) wire_bytes_per_point: f64,
     /// From handing a request to the connection to the ack that covers it.
-    ack_p50_ms: f64,
-    ack_p99_ms: f64,
+    pub(crate) ack_p50_ms: f64,
+    pub(crate) ack_p99_ms: f64,
     /// The disk beside the run; absent when no directory was given.
-    disk: Option<Syncs>,
+    pub(crate) disk: Option<Syncs>,
     /// Absent when no HTTP address was given.
-    ledger: Option<Verdict>,
+    pub(crate) ledger: Option<Verdict>,
 }
 
 /// Sums over agents.
@@ -117,7 +149,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     let run = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)?
         .as_nanos();
-    let prefix = format!("bench-{run:x}-");
+    let prefix = args.prefix.clone().unwrap_or(format!("bench-{run:x}-"));
     let probe = args.sync_dir.as_deref().map(Probe::start).transpose()?;
     let begun = Instant::now();
     let cpu_before = cpu_time();

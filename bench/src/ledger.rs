@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use http::Request;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
+use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::http::get;
 
 /// The sink has this long to count what it has acknowledged.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -68,21 +67,5 @@ fn sum(ledger: &Value, prefix: &str, sent: u64) -> anyhow::Result<Verdict> {
 }
 
 async fn fetch(http: &str) -> anyhow::Result<Value> {
-    let authority = http.trim_start_matches("http://").trim_end_matches('/');
-    let stream = tokio::net::TcpStream::connect(authority)
-        .await
-        .with_context(|| format!("cannot reach the sink's HTTP port at {authority}"))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::get("/v1/ledger")
-        .header("host", authority)
-        .body(Empty::<bytes::Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    if !response.status().is_success() {
-        bail!("GET /v1/ledger answered {}", response.status());
-    }
-    let body = response.into_body().collect().await?.to_bytes();
-    connection.abort();
-    Ok(serde_json::from_slice(&body)?)
+    Ok(serde_json::from_slice(&get(http, "/v1/ledger").await?)?)
 }

@@ -1,12 +1,23 @@
-//! `weir-bench fleet`: a simulated fleet that speaks the real protocol to any sink and says in
-//! one JSON line what it sent, how long that took, and whether the sink's ledger closes.
+//! `weir-bench`: load for a Weir sink, measured at the sender, and what is made of it: one JSON line per outcome, a gate
+//! of ratios, the tables of docs/performance.md.
 
+mod connections;
 mod fleet;
+mod footprint;
+mod gate;
+mod http;
 mod ledger;
+mod program;
+mod queries;
+mod replay;
+mod report;
+mod restart;
+mod work;
 
 use std::io::Write;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 #[derive(Parser)]
 #[command(
@@ -24,21 +35,50 @@ enum Command {
     Fleet(fleet::Args),
     /// The same at the highest rate, then at 10, 50 and 90 percent of it: one line each.
     Latency(fleet::Args),
+    /// Thousands of connections to a sink of its own: memory, a storm, fairness.
+    Connections(connections::Args),
+    /// Frequent questions to a sink of its own, as its data grows and while readings come in.
+    Queries(queries::Args),
+    /// A kill with much in the journal, and how long until the sink is ready again.
+    Restart(restart::Args),
+    /// What an agent uses beside a sink: CPU, memory, switches, disk.
+    Footprint(footprint::Args),
+    /// The standard works into the tables and the chart of docs/performance.md.
+    Report(report::Args),
+    /// The same readings as Prometheus remote write or OTLP, to any server.
+    Replay(replay::Args),
+    /// Ratios within one run that hold on any machine; fails where one does not.
+    Gate(gate::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     let command = Args::parse().command;
-    let (Command::Fleet(args) | Command::Latency(args)) = &command;
+    let threads = match &command {
+        Command::Fleet(args) | Command::Latency(args) => args.threads,
+        _ => 1,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(args.threads)
+        .worker_threads(threads)
         .enable_all()
         .build()?;
-    let outcomes = match &command {
-        Command::Fleet(_) => vec![runtime.block_on(fleet::run(args))?],
-        Command::Latency(_) => runtime.block_on(fleet::latency(args))?,
-    };
+    runtime.block_on(async {
+        match &command {
+            Command::Fleet(args) => say(&[fleet::run(args).await?]),
+            Command::Latency(args) => say(&fleet::latency(args).await?),
+            Command::Connections(args) => say(&[connections::run(args).await?]),
+            Command::Queries(args) => say(&queries::run(args).await?),
+            Command::Restart(args) => say(&[restart::run(args).await?]),
+            Command::Footprint(args) => say(&[footprint::run(args).await?]),
+            Command::Report(args) => report::run(args).await,
+            Command::Replay(args) => say(&[replay::run(args).await?]),
+            Command::Gate(args) => say(&gate::run(args).await?),
+        }
+    })
+}
+
+fn say<T: Serialize>(outcomes: &[T]) -> anyhow::Result<()> {
     for outcome in outcomes {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(outcome)?)?;
     }
     Ok(())
 }

@@ -20,24 +20,33 @@ use weir_proto::v1::{
 use super::signal::Signal;
 use super::{Args, Tally};
 
-/// One second between two samples, as an agent would take them.
-const INTERVAL_NS: i64 = 1_000_000_000;
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// Readings of one agent, for protocols of others.
+pub(crate) struct Readings {
+    pub(crate) device: String,
+    /// Unix nanoseconds, shared by all columns.
+    pub(crate) times: Vec<i64>,
+    /// Metrics and their values.
+    pub(crate) columns: Vec<(String, Vec<f64>)>,
+}
 
 /// Makes the batches of one stream.
-struct Source {
+pub(crate) struct Source {
     agent: String,
     signals: Vec<Signal>,
     next_sequence: u64,
     readings: u64,
     next_time_ns: i64,
+    interval_ns: i64,
 }
 
 impl Source {
-    fn new(args: &Args, agent: String, index: u32) -> Self {
+    pub(crate) fn new(args: &Args, agent: String, index: u32) -> Self {
         let base = args.seed.wrapping_mul(1_000_003) + u64::from(index) * u64::from(args.metrics);
         let seconds = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+            .map_or(0, |since| since.as_secs().saturating_sub(args.ago));
         Self {
             agent,
             signals: (0..u64::from(args.metrics))
@@ -45,7 +54,8 @@ impl Source {
                 .collect(),
             next_sequence: 1,
             readings: 0,
-            next_time_ns: i64::try_from(seconds).unwrap_or(0) * INTERVAL_NS,
+            next_time_ns: i64::try_from(seconds).unwrap_or(0) * SECOND_NS,
+            interval_ns: i64::from(args.interval) * SECOND_NS,
         }
     }
 
@@ -63,18 +73,40 @@ impl Source {
             .collect()
     }
 
-    fn batch(&mut self, samples: u32) -> Batch {
+    /// The next readings, of so many samples.
+    fn take(&mut self, samples: u32) -> (Vec<i64>, Vec<Vec<f64>>) {
         let times: Vec<i64> = (0..i64::from(samples))
-            .map(|sample| self.next_time_ns + sample * INTERVAL_NS)
+            .map(|sample| self.next_time_ns + sample * self.interval_ns)
             .collect();
-        self.next_time_ns += i64::from(samples) * INTERVAL_NS;
+        self.next_time_ns += i64::from(samples) * self.interval_ns;
         let columns = self
             .signals
             .iter_mut()
+            .map(|signal| (0..samples).map(|_| signal.next()).collect())
+            .collect();
+        (times, columns)
+    }
+
+    /// The next readings, with the names of their series.
+    pub(crate) fn readings_of(&mut self, samples: u32) -> Readings {
+        let (times, columns) = self.take(samples);
+        let named = self.series().into_iter().map(|series| series.metric);
+        Readings {
+            device: self.agent.clone(),
+            times,
+            columns: named.zip(columns).collect(),
+        }
+    }
+
+    /// The next batch, of so many samples.
+    pub(crate) fn batch(&mut self, samples: u32) -> Batch {
+        let (times, columns) = self.take(samples);
+        let columns = columns
+            .into_iter()
             .zip(1..)
-            .map(|(signal, series)| Column {
+            .map(|(values, series)| Column {
                 series,
-                values: Values::Numbers((0..samples).map(|_| signal.next()).collect()),
+                values: Values::Numbers(values),
                 present: None,
             })
             .collect();
@@ -114,7 +146,7 @@ struct Waiting {
 }
 
 /// The call and what is under way in it.
-struct Link {
+pub(crate) struct Link {
     requests: mpsc::Sender<DeliverRequest>,
     responses: Streaming<DeliverResponse>,
     window: u64,
@@ -123,7 +155,7 @@ struct Link {
 }
 
 impl Link {
-    async fn open(args: &Args, agent: &str, index: u32) -> anyhow::Result<Self> {
+    pub(crate) async fn open(args: &Args, agent: &str, index: u32) -> anyhow::Result<Self> {
         let channel = Endpoint::from_shared(args.sink.clone())?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(4 << 20)
@@ -171,7 +203,11 @@ impl Link {
         })
     }
 
-    async fn send(&mut self, batches: Vec<Batch>, tally: &mut Tally) -> anyhow::Result<()> {
+    pub(crate) async fn send(
+        &mut self,
+        batches: Vec<Batch>,
+        tally: &mut Tally,
+    ) -> anyhow::Result<()> {
         let last_sequence = batches
             .last()
             .and_then(|batch| batch.header.as_ref())
@@ -215,6 +251,31 @@ impl Link {
                 answered = self.answer(tally) => answered?,
             }
         }
+    }
+
+    /// Waits for what is under way.
+    pub(crate) async fn settle(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
+        while !self.waiting.is_empty() {
+            self.answer(tally).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the last batch's number again with a payload of so many bytes, and waits for the answer that the
+    /// sink has it.
+    pub(crate) async fn send_again(&mut self, source: &Source, bytes: usize) -> anyhow::Result<()> {
+        let header = BatchHeader {
+            sequence: source.next_sequence - 1,
+            ..BatchHeader::default()
+        };
+        let batch = Batch {
+            header: Some(header),
+            series_defined: Vec::new(),
+            payload: vec![0x5a; bytes].into(),
+        };
+        let mut tally = Tally::new();
+        self.send(vec![batch], &mut tally).await?;
+        self.settle(&mut tally).await
     }
 
     async fn answer(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
@@ -264,9 +325,7 @@ pub(crate) async fn run(args: Args, agent: String, index: u32) -> anyhow::Result
         link.send(request, &mut tally).await?;
         batches -= count;
     }
-    while !link.waiting.is_empty() {
-        link.answer(&mut tally).await?;
-    }
+    link.settle(&mut tally).await?;
     tally.points = source.readings;
     Ok(tally)
 }

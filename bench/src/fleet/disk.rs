@@ -23,12 +23,12 @@ const PAGES: u64 = 4096;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What `fdatasync` took beside a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Syncs {
     count: u64,
-    sync_p50_ms: f64,
+    pub(crate) sync_p50_ms: f64,
     sync_p90_ms: f64,
-    sync_p99_ms: f64,
+    pub(crate) sync_p99_ms: f64,
 }
 
 /// A thread that syncs a file of its own.

@@ -1,0 +1,185 @@
+//! The questions that people ask most, over HTTP, as the stored data grows and while readings come in.
+//!
+//! A thousand series, one sample a minute each, beginning a day ago; flushes so small that there are a hundred of
+//! them at the first size, small files merged as always.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::fleet;
+use crate::gate::programs;
+use crate::http::{self, Connection, sql};
+use crate::program::Sink;
+
+/// How it is run.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Directory with a `weir-sink` that answers SQL; that of this program when not given.
+    #[arg(long)]
+    pub(crate) programs: Option<PathBuf>,
+    /// Stored points at which the questions are asked, rising.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
+    pub(crate) points: Vec<u64>,
+    /// Readings per flush.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) flush_rows: u64,
+    /// How often each question is asked.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) rounds: usize,
+    /// Points per second that come in while the last questions are asked.
+    #[arg(long, default_value_t = 100_000.0)]
+    pub(crate) rate: f64,
+}
+
+/// Answers to one question at one size.
+#[derive(Debug, Serialize)]
+pub(crate) struct Answered {
+    question: &'static str,
+    stored: u64,
+    files: usize,
+    while_ingesting: bool,
+    rows: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+/// All agents are called so; the last part is a number.
+const PREFIX: &str = "bench-query-";
+
+/// Fills a sink of its own step by step, and asks.
+pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Answered>> {
+    let flush = args.flush_rows.to_string();
+    let settings = [
+        ("STORE_FLUSH_ROWS", &*flush),
+        ("COMPACTION_INTERVAL", "2s"),
+        ("QUERY_MAX_ROWS", "20000"),
+    ];
+    let sink = Sink::start(&programs(args.programs.clone())?, &settings).await?;
+    let mut answered = Vec::new();
+    let mut stored = 0;
+    for (step, points) in args.points.iter().enumerate() {
+        let load = load(&sink, step, points - stored, 0.0);
+        stored += fleet::run(&load).await?.points;
+        settled(&sink, stored).await?;
+        ask(&sink, args.rounds, false, &mut answered).await?;
+    }
+    let beside = tokio::spawn({
+        let load = load(
+            &sink,
+            args.points.len(),
+            (args.rate * 20.0) as u64,
+            args.rate,
+        );
+        async move { fleet::run(&load).await }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ask(&sink, args.rounds, true, &mut answered).await?;
+    beside.await?.context("readings beside the questions")?;
+    Ok(answered)
+}
+
+/// Each step has devices of its own, of the same day: a question finds as much to answer at every size.
+fn load(sink: &Sink, step: usize, points: u64, rate: f64) -> fleet::Args {
+    fleet::Args {
+        sink: sink.grpc.clone(),
+        http: sink.http.clone(),
+        points,
+        rate,
+        samples_per_batch: 10,
+        interval: 60,
+        ago: 86_400,
+        seed: step as u64 + 1,
+        prefix: Some(format!("{PREFIX}{step}-")),
+        ..fleet::Args::standard()
+    }
+}
+
+/// Waits until everything is in files and nothing more is merged.
+async fn settled(sink: &Sink, points: u64) -> anyhow::Result<()> {
+    let mut before = usize::MAX;
+    for _ in 0..120 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let rows = http::metric(&sink.http, "weir_sink_store_readings_total").await? as u64;
+        let files = files(sink)?;
+        if rows >= points && files == before {
+            return Ok(());
+        }
+        before = files;
+    }
+    Ok(())
+}
+
+/// Parquet files there are, those that are no longer read included.
+fn files(sink: &Sink) -> anyhow::Result<usize> {
+    let mut count = 0;
+    let mut below = vec![sink.data().join("store")];
+    while let Some(directory) = below.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                below.push(entry.path());
+            } else {
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+async fn ask(
+    sink: &Sink,
+    rounds: usize,
+    while_ingesting: bool,
+    answered: &mut Vec<Answered>,
+) -> anyhow::Result<()> {
+    let mut connection = Connection::open(&sink.http).await?;
+    let device = format!("device = '{PREFIX}0-3'");
+    let questions = [
+        (
+            "latest of all series",
+            "select device, metric, value, time from latest".to_owned(),
+        ),
+        (
+            "one series, an hour",
+            format!(
+                "select time, value from samples where metric = 'bench.metric_003' and {device} \
+                 and time >= now() - interval '13 hours' and time < now() - interval '12 hours' order by time"
+            ),
+        ),
+        (
+            "ten series, a day by minute",
+            format!(
+                "select metric, date_trunc('minute', time) as minute, avg(value) from samples \
+                 where metric between 'bench.metric_010' and 'bench.metric_019' and {device} \
+                 and time < now() group by 1, 2"
+            ),
+        ),
+        (
+            "count of everything",
+            "select count(*) from samples".to_owned(),
+        ),
+    ];
+    for (question, query) in questions {
+        let rows = sql(&mut connection, &query).await?.len();
+        let mut took = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            let begun = Instant::now();
+            sql(&mut connection, &query).await?;
+            took.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        took.sort_by(f64::total_cmp);
+        answered.push(Answered {
+            question,
+            stored: http::metric(&sink.http, "weir_sink_fold_readings_total").await? as u64,
+            files: files(sink)?,
+            while_ingesting,
+            rows,
+            p50_ms: took[rounds / 2],
+            p99_ms: took[(rounds * 99 / 100).min(rounds - 1)],
+        });
+    }
+    Ok(())
+}
