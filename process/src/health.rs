@@ -67,6 +67,7 @@ struct Since {
 enum State {
     Starting,
     Ok,
+    Noted(String),
     Failing(String),
     Dead(String),
 }
@@ -108,6 +109,15 @@ impl Health {
     pub fn ready(&self) -> Result<(), Vec<Failing>> {
         let now = self.inner.clock.monotonic_ns();
         self.faults(|entry| entry.not_ready(now))
+    }
+
+    /// What somebody should see to although every stage works.
+    pub fn notes(&self) -> Vec<Failing> {
+        let notes = self.faults(|entry| match &entry.state {
+            State::Noted(reason) => Some(reason.clone()),
+            _ => None,
+        });
+        notes.err().unwrap_or_default()
     }
 
     /// Whether the program can still recover by itself.
@@ -168,7 +178,7 @@ impl Entry {
         match &self.state {
             State::Starting => Some("starting".to_owned()),
             State::Failing(reason) | State::Dead(reason) => Some(reason.clone()),
-            State::Ok => {
+            State::Ok | State::Noted(_) => {
                 let within = self.within?;
                 let silent = Duration::from_nanos(now_ns.saturating_sub(self.since.monotonic_ns));
                 (silent > within).then(|| "no progress".to_owned())
@@ -181,6 +191,11 @@ impl Stage {
     /// Says that all is well, and that something moved.
     pub fn ok(&self) {
         self.set(State::Ok, Duration::ZERO);
+    }
+
+    /// Says that it works, and what somebody should see to; [`Stage::ok`] takes it back.
+    pub fn note(&self, reason: impl Into<String>) {
+        self.set(State::Noted(reason.into()), Duration::ZERO);
     }
 
     /// Says what is wrong; [`Stage::ok`] takes it back.
@@ -206,7 +221,7 @@ impl Stage {
             // Another reason does not make it a new fault.
             if !matches!(
                 (&entry.state, &state),
-                (State::Failing(_), State::Failing(_))
+                (State::Failing(_), State::Failing(_)) | (State::Noted(_), State::Noted(_))
             ) {
                 entry.since = since;
             }

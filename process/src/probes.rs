@@ -3,7 +3,7 @@
 //! | path | 200 | 503 |
 //! |---|---|---|
 //! | `/livez` | the program can recover by itself | only a restart helps |
-//! | `/readyz`, `/healthz` | every stage is fine | one line `stage: reason, since when` for each that is not |
+//! | `/readyz`, `/healthz` | every stage is fine; one line more for each that asks to be seen to | one line `stage: reason, since when` for each that is not |
 //! | `/metrics` | all metrics in the OpenMetrics text format | - |
 //!
 //! A plain function, so that any HTTP server can mount it.
@@ -21,8 +21,8 @@ pub const PATHS: [&str; 4] = ["/livez", "/readyz", "/healthz", "/metrics"];
 /// The answer to a GET of `path`, or `None` when it is not one of [`PATHS`].
 pub fn answer(path: &str, health: &Health, registry: &Registry) -> Option<Response<Full<Bytes>>> {
     match path {
-        "/livez" => Some(verdict(health.live())),
-        "/readyz" | "/healthz" => Some(verdict(health.ready())),
+        "/livez" => Some(verdict(health.live(), Vec::new())),
+        "/readyz" | "/healthz" => Some(verdict(health.ready(), health.notes())),
         "/metrics" => Some(reply(
             StatusCode::OK,
             metrics::CONTENT_TYPE,
@@ -32,16 +32,20 @@ pub fn answer(path: &str, health: &Health, registry: &Registry) -> Option<Respon
     }
 }
 
-fn verdict(result: Result<(), Vec<Failing>>) -> Response<Full<Bytes>> {
+fn verdict(result: Result<(), Vec<Failing>>, notes: Vec<Failing>) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     match result {
-        Ok(()) => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        Ok(()) => reply(StatusCode::OK, TEXT, format!("ok\n{}", lines(notes))),
         Err(failing) => {
-            let line = |fault: Failing| format!("{}: {fault}\n", fault.stage);
-            let text = failing.into_iter().map(line).collect();
+            let text = lines(failing) + &lines(notes);
             reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
         }
     }
+}
+
+fn lines(of: Vec<Failing>) -> String {
+    let line = |one: Failing| format!("{}: {one}\n", one.stage);
+    of.into_iter().map(line).collect()
 }
 
 fn reply(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
@@ -82,6 +86,19 @@ mod tests {
         journal.dead("fsync failed");
         let expected = format!("journal: fsync failed, {since}\n");
         assert_eq!(ask("/livez", &health).await, (503, expected));
+    }
+
+    /// Red when a note makes the program unready, or is not shown.
+    #[tokio::test]
+    async fn a_note_is_shown_and_harms_nobody() {
+        let health = Health::new(Arc::new(ManualClock::new(0)));
+        let files = health.stage("files", None);
+        files.note("one is missing");
+        let text = "ok\nfiles: one is missing, since 1970-01-01T00:00:00Z (0 s)\n";
+        assert_eq!(ask("/readyz", &health).await, (200, text.to_owned()));
+        assert_eq!(ask("/livez", &health).await, (200, "ok\n".to_owned()));
+        files.ok();
+        assert_eq!(ask("/readyz", &health).await, (200, "ok\n".to_owned()));
     }
 
     #[tokio::test]

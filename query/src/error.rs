@@ -34,6 +34,8 @@ pub enum ErrorKind {
 pub struct QueryError {
     kind: ErrorKind,
     text: String,
+    /// The data file that is damaged.
+    file: Option<String>,
 }
 
 /// Longest text of an error, so that it fits a status line or header.
@@ -44,7 +46,13 @@ impl QueryError {
         Self {
             kind,
             text: text.into(),
+            file: None,
         }
+    }
+
+    /// The path of the data file that is missing or damaged, if that is why.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// What kind of failure this is.
@@ -64,13 +72,14 @@ impl QueryError {
     /// A file is to be restored; statements that do not read it are not concerned.
     pub(crate) fn damaged(trouble: Trouble) -> Self {
         let (from, to) = (text_of_ns(trouble.min_ns), text_of_ns(trouble.max_ns));
-        Self::new(
-            ErrorKind::Damaged,
-            format!(
-                "{trouble}: restore it from a backup, or ask for a time outside {from} to {to}; \
-                 `weir-sink ledger --audit` names every such file"
-            ),
-        )
+        let text = format!(
+            "{trouble}: restore it from a backup, or ask for a time outside {from} to {to}; \
+             `weir-sink ledger --audit` names every such file, `weir-sink files accept-loss` gives one up"
+        );
+        Self {
+            file: Some(trouble.path),
+            ..Self::new(ErrorKind::Damaged, text)
+        }
     }
 
     pub(crate) fn memory(limit: usize) -> Self {

@@ -216,6 +216,11 @@ impl Sink {
             IngestMetrics::register(&registry),
         );
         ingest.restore(&parts.catalog, position).await?;
+        let lost = parts.catalog.lost_files().await;
+        parts
+            .store
+            .damaged()
+            .restore(lost.map_err(RestoreError::from)?);
         Ok(Sink {
             parts,
             fold,
@@ -284,6 +289,7 @@ impl Sink {
             ingest: ingest.clone(),
             journal: parts.journal.clone(),
             fold: fold.handle(),
+            store: parts.store,
         });
         let running = Running {
             shutdown,
@@ -299,13 +305,9 @@ impl Sink {
         running.shutdown.spawn("pulse", looking);
         let watching = ingest.clone().watch_spools(running.shutdown.token());
         running.shutdown.spawn("spools", watching);
-        let maintenance = Maintenance::new(
-            &fold,
-            parts.catalog.clone(),
-            parts.store,
-            parts.clock,
-            maintenance,
-        );
+        let stage = health.stage("files", None);
+        stage.ok();
+        let maintenance = Maintenance::new(&fold, stage, maintenance);
         let token = running.shutdown.token();
         let maintaining = running
             .shutdown

@@ -21,6 +21,7 @@ pub async fn audit(catalog: &Catalog, store: &Store) -> Result<Vec<AuditLine>, C
             stored: sum.stored,
             in_files: 0,
             expired: sum.expired,
+            lost: sum.lost,
             faults: Vec::new(),
         };
         lines.insert(sum.tenant, line);
@@ -33,6 +34,7 @@ pub async fn audit(catalog: &Catalog, store: &Store) -> Result<Vec<AuditLine>, C
                 stored: 0,
                 in_files: 0,
                 expired: 0,
+                lost: 0,
                 faults: Vec::new(),
             });
         match count(store, &file).await {
@@ -45,10 +47,13 @@ pub async fn audit(catalog: &Catalog, store: &Store) -> Result<Vec<AuditLine>, C
             }
             // Merged or expired since the sums were taken, and its object deleted.
             Err(_) if !is_live(catalog, &file.path).await? => line.in_files += file.rows,
-            Err(why) => line.faults.push(format!(
-                "{why}: restore the file from a backup, it held {} rows",
-                file.rows
-            )),
+            Err(why) => {
+                line.faults.push(format!(
+                    "{why}: restore the file from a backup, it held {} rows",
+                    file.rows
+                ));
+                store.damaged().note(&file, why);
+            }
         }
     }
     Ok(lines.into_values().collect())
@@ -60,7 +65,7 @@ async fn is_live(catalog: &Catalog, path: &str) -> Result<bool, CatalogError> {
 }
 
 async fn count(store: &Store, file: &DataFile) -> Result<u64, String> {
-    let bytes = store.whole(file).await.map_err(|e| e.to_string())?;
+    let bytes = store.read_whole(file).await.map_err(|e| e.to_string())?;
     let read = move || ParquetMetaDataReader::new().parse_and_finish(&bytes);
     let metadata = work::run(read)
         .await

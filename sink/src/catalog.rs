@@ -188,6 +188,19 @@ pub struct DataFile {
     pub crc: Option<u32>,
 }
 
+/// A file whose loss an operator has accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostFile {
+    /// Its path, as it was.
+    pub path: String,
+    /// Whose rows.
+    pub tenant: Arc<str>,
+    /// Rows it held.
+    pub rows: u64,
+    /// When the operator said so.
+    pub accepted_at_ns: i64,
+}
+
 /// How far the journal is folded, and who may move it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -284,6 +297,8 @@ pub struct AuditLine {
     pub in_files: u64,
     /// Rows that retention removed.
     pub expired: u64,
+    /// Rows of files whose loss was accepted.
+    pub lost: u64,
     /// Live files that are missing, unreadable or changed, or hold another count than the catalog
     /// says.
     pub faults: Vec<String>,
@@ -292,7 +307,8 @@ pub struct AuditLine {
 impl AuditLine {
     /// Rows that should be in files and are not (positive), or are there twice (negative).
     pub fn unexplained(&self) -> i64 {
-        let rest = i128::from(self.stored) - i128::from(self.in_files) - i128::from(self.expired);
+        let gone = i128::from(self.expired) + i128::from(self.lost);
+        let rest = i128::from(self.stored) - i128::from(self.in_files) - gone;
         i64::try_from(rest).unwrap_or(i64::MAX)
     }
 }
@@ -306,6 +322,8 @@ pub struct Sums {
     pub stored: u64,
     /// Rows of them that expired.
     pub expired: u64,
+    /// Rows of them in files whose loss was accepted.
+    pub lost: u64,
 }
 
 /// Why the catalog could not do it.

@@ -7,6 +7,7 @@
 //! | `config` | shows the settings in effect; `--env` as lines for `.env.example` |
 //! | `sql "..."` | asks a running sink; `--format table`, `json` or `csv` |
 //! | `ledger` | shows a running sink's ledger; exit 1 when anything is unexplained |
+//! | `files` | names data files that are missing or damaged; `files accept-loss FILE` gives one up |
 //! | `health` | asks whether a running sink is ready |
 //! | `recover` | counts journal records that can no longer be had as lost, so that the sink starts |
 //!
@@ -14,6 +15,7 @@
 //! `endpoints.json` in its data directory, else by `http.listen`.
 
 mod ask;
+mod show;
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +76,7 @@ fn command() -> Command {
                 .arg(url()),
         )
         .subcommand(ledger())
+        .subcommand(files())
         .subcommand(
             Command::new("health")
                 .about("ask whether a running sink is ready")
@@ -131,10 +134,33 @@ fn ledger() -> Command {
                             Arg::new("stream")
                                 .long("stream")
                                 .value_name("ID")
-                                .help("only this stream, 32 hex digits"),
+                                .help("only this stream: its id, or the 8 digits that the ledger shows"),
                         )
                         .arg(url()),
                 )
+}
+
+fn files() -> Command {
+    Command::new("files")
+        .about("name data files of a running sink that are missing or damaged")
+        .arg(flag("json", "print the answer as it is"))
+        .arg(url())
+        .subcommand(
+            Command::new("accept-loss")
+                .about("let queries go on without a file that is lost")
+                .long_about(
+                    "Let queries go on without a data file that is missing or damaged and of which there is no \
+                     backup. What it held is counted as dropped, file_lost; its object is deleted if it is still \
+                     there. A file that is what was written is left alone.",
+                )
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .required(true)
+                        .help("the file as errors and `weir-sink files` name it"),
+                )
+                .arg(url()),
+        )
 }
 
 fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {

@@ -115,7 +115,8 @@ impl Default for FoldConfig {
             flush_interval: Duration::from_secs(10),
             max_buffer_bytes: 256 << 20,
             max_intake_bytes: 64 << 20,
-            retry: (Duration::from_millis(200), Duration::from_secs(30)),
+            // No longer than an operator who has brought the store back wants to wait.
+            retry: (Duration::from_millis(200), Duration::from_secs(4)),
         }
     }
 }
@@ -282,6 +283,17 @@ impl Fold {
             shared: Arc::clone(&self.shared),
             journal: self.parts.journal.clone(),
         }
+    }
+
+    /// What it works with: catalog, store and clock.
+    pub(crate) fn parts(&self) -> (Catalog, Store, Arc<dyn Clock>) {
+        let FoldParts {
+            catalog,
+            store,
+            clock,
+            ..
+        } = &self.parts;
+        (catalog.clone(), store.clone(), Arc::clone(clock))
     }
 
     /// The lease the fold works under; the sweep of orphans needs it.

@@ -4,11 +4,16 @@
 //! |---|---|
 //! | POST `/v1/sql` `{"query": "..."}` | JSON, CSV or Arrow by `Accept`, see [`sql`] |
 //! | GET `/v1/ledger` `?agent=NAME&open=true&audit=true` | one object per stream, and their sums |
+//! | POST `/v1/ledger/settle` `?agent=NAME&stream=ID` | the streams that were given up |
+//! | GET `/v1/files` | files that are missing or damaged, and those whose loss was accepted |
+//! | POST `/v1/files/accept-loss` `?file=PATH` | the file that was given up |
 //! | GET `/livez` `/readyz` `/healthz` `/metrics` | see `weir_process::probes` |
 //!
 //! An error is `{"error":{"kind":"...","message":"..."}}` with the status of the one table in
 //! `model`. Bodies, headers, time and the number of connections are bounded.
 
+mod files;
+mod parameters;
 pub mod sql;
 #[cfg(test)]
 mod tests;
@@ -29,11 +34,12 @@ use weir_process::probes;
 use crate::audit::audit;
 use crate::catalog::Catalog;
 use crate::fold::FoldHandle;
-use crate::ingest::{Ingest, Wanted};
+use crate::ingest::Ingest;
 use crate::ledger::{self, Audit, GivenUp, GivenUpStream, Ledger, Line};
-use crate::model::{Kind, StreamId};
+use crate::model::Kind;
 use crate::store::Store;
 
+use parameters::{Filter, wanted};
 use sql::Sql;
 
 const JSON: &str = "application/json";
@@ -94,6 +100,7 @@ impl Books {
                 stored: line.stored,
                 in_files: line.in_files,
                 expired: line.expired,
+                lost: line.lost,
                 faults: line.faults,
             })
             .collect())
@@ -120,6 +127,12 @@ impl Front {
                 self.settle(request.uri().query().unwrap_or("")).await
             }
             "/v1/ledger/settle" => Err(Refusal::method("POST")),
+            "/v1/files/accept-loss" if request.method() == Method::POST => {
+                self.accept_loss(request.uri().query().unwrap_or("")).await
+            }
+            "/v1/files/accept-loss" => Err(Refusal::method("POST")),
+            "/v1/files" if reads => Ok(self.files()),
+            "/v1/files" => Err(Refusal::method("GET")),
             "/v1/ledger" if reads => self.ledger(request.uri().query().unwrap_or("")).await,
             path => match probes::answer(path, &self.health, &self.registry) {
                 Some(answer) if reads => Ok(answer),
@@ -135,7 +148,7 @@ impl Front {
     }
 
     async fn settle(&self, query: &str) -> Result<Response, Refusal> {
-        let wanted = wanted(query)?;
+        let wanted = wanted(query, &self.books.ingest.streams())?;
         let settled = self.books.ingest.settle_lost(&wanted).await;
         let settled = settled.map_err(|fault| Refusal::of(fault.kind(), fault.to_string()))?;
         let streams = settled.into_iter().map(|one| GivenUpStream {
@@ -153,73 +166,11 @@ impl Front {
         let filter = Filter::parse(query)?;
         let mut lines = self.books.lines();
         lines.retain(|line| filter.lets(line));
-        let mut ledger = Ledger::new(lines);
+        let mut ledger = Ledger::new(lines).without(self.books.file_lost());
         if filter.audit {
             ledger.audit = Some(self.books.audit().await?);
         }
         Ok(json(StatusCode::OK, &ledger))
-    }
-}
-
-/// Which streams are to be given up.
-fn wanted(query: &str) -> Result<Wanted, Refusal> {
-    let mut wanted = Wanted::default();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "agent" => wanted.agent = Some(value.into_owned()),
-            "stream" => {
-                let id = StreamId::from_hex(&value);
-                let text = "stream must be 32 hex digits, as the ledger shows them";
-                wanted.stream = Some(id.ok_or_else(|| Refusal::of(Kind::Invalid, text))?);
-            }
-            _ => {
-                let text = format!("unknown parameter {name}: use agent or stream");
-                return Err(Refusal::of(Kind::Invalid, text));
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-/// Which lines of the ledger are wanted.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Filter {
-    agent: Option<String>,
-    open: bool,
-    audit: bool,
-}
-
-impl Filter {
-    fn parse(query: &str) -> Result<Self, Refusal> {
-        let mut filter = Self::default();
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match &*name {
-                "agent" => filter.agent = Some(value.into_owned()),
-                "open" => filter.open = flag(&name, &value)?,
-                "audit" => filter.audit = flag(&name, &value)?,
-                _ => {
-                    let text = format!("unknown parameter {name}: use agent, open or audit");
-                    return Err(Refusal::of(Kind::Invalid, text));
-                }
-            }
-        }
-        Ok(filter)
-    }
-
-    fn lets(&self, line: &Line) -> bool {
-        let named = self.agent.as_ref().is_none_or(|agent| line.agent == *agent);
-        named && !(self.open && line.closed)
-    }
-}
-
-fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
-    match value {
-        "" | "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(Refusal::of(
-            Kind::Invalid,
-            format!("{name} must be true or false"),
-        )),
     }
 }
 

@@ -12,6 +12,10 @@
 //! | `dropped` | closed by skips, by reason; what the fold set aside (`fold_error`); and instead of `spooled` what a lost spool held, or a closed stream does not (`spool_lost`) |
 //! | `unexplained` | readings through the fold's watermark that are neither stored nor dropped |
 //!
+//! Rows of a data file whose loss an operator has accepted stay in `stored` of their streams, as those that
+//! expired do: the file is gone, so nobody can tell whose they were. They stand beside the streams, by file and
+//! to the reading, as dropped(file_lost).
+//!
 //! `missed_ticks` stands beside the equation: an upper bound of readings that never were.
 
 use std::collections::BTreeMap;
@@ -78,6 +82,42 @@ pub struct Totals {
     pub unexplained_streams: u64,
     /// See [`Line`].
     pub pending_fold: u64,
+    /// Readings of files whose loss was accepted; in `stored` as well.
+    #[serde(default)]
+    pub file_lost: u64,
+}
+
+/// What `GET /v1/files` answers: files that cannot be read as they were written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// Missing or damaged; queries that need one of them are refused.
+    pub damaged: Vec<DamagedFile>,
+    /// Those whose loss was accepted.
+    pub lost: Vec<FileLost>,
+}
+
+/// A file that is missing or damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedFile {
+    /// As errors name it.
+    pub file: String,
+    /// Readings it should hold.
+    pub readings: u64,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// A file whose loss was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLost {
+    /// As errors named it.
+    pub file: String,
+    /// Whose readings.
+    pub tenant: String,
+    /// How many it held: dropped(file_lost).
+    pub readings: u64,
+    /// When, in Unix nanoseconds.
+    pub accepted_at_ns: i64,
 }
 
 /// What `POST /v1/ledger/settle` answers: the streams that were given up.
@@ -105,6 +145,9 @@ pub struct Ledger {
     pub streams: Vec<Line>,
     /// Their sums.
     pub totals: Totals,
+    /// Readings that are gone with a file, by file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_lost: Vec<FileLost>,
     /// Rows counted in the files, where asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Vec<Audit>>,
@@ -121,6 +164,9 @@ pub struct Audit {
     pub in_files: u64,
     /// What retention removed.
     pub expired: u64,
+    /// What was in files whose loss was accepted.
+    #[serde(default)]
+    pub lost: u64,
     /// Rows that should be in files and are not, or are there twice.
     pub unexplained: i64,
     /// Files that are missing, unreadable or changed, or hold another count than the catalog says.
@@ -159,8 +205,17 @@ impl Ledger {
         Self {
             streams,
             totals,
+            file_lost: Vec::new(),
             audit: None,
         }
+    }
+
+    /// With what is gone with files.
+    pub fn without(mut self, lost: Vec<FileLost>) -> Self {
+        let readings = lost.iter().map(|one| one.readings);
+        self.totals.file_lost = readings.fold(0, u64::saturating_add);
+        self.file_lost = lost;
+        self
     }
 }
 

@@ -1,4 +1,5 @@
-//! What goes on behind the fold: merging small files, expiring old days, sweeping orphans.
+//! What goes on behind the fold: merging small files, expiring old days, sweeping orphans, and a look now and
+//! then whether every file is still there.
 //!
 //! One task, one step after the other, so that merge and retention never race within a sink;
 //! against another sink the catalog's transactions decide. A step that fails is tried again at
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use weir_process::clock::Clock;
+use weir_process::health::Stage;
 
-use crate::catalog::Catalog;
 use crate::compaction::{Compactor, Faults};
 use crate::fold::{Fold, FoldError};
 use crate::retention::Retention;
-use crate::store::Store;
+
+/// How often there is a look whether all files are there.
+const LOOK_EVERY_NS: u64 = 60_000_000_000;
 
 /// The limits of maintenance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,17 +51,16 @@ pub struct Maintenance {
     compactor: Compactor,
     retention: Retention,
     interval: Duration,
+    /// Says which files are damaged.
+    stage: Stage,
+    /// By the monotonic clock.
+    looked_at: Option<u64>,
 }
 
 impl Maintenance {
     /// Of the store that `fold` writes to, under its lease.
-    pub fn new(
-        fold: &Fold,
-        catalog: Catalog,
-        store: Store,
-        clock: Arc<dyn Clock>,
-        config: MaintenanceConfig,
-    ) -> Self {
+    pub fn new(fold: &Fold, stage: Stage, config: MaintenanceConfig) -> Self {
+        let (catalog, store, clock) = fold.parts();
         let lease_epoch = fold.lease_epoch();
         let compactor = Compactor {
             catalog: catalog.clone(),
@@ -85,6 +86,8 @@ impl Maintenance {
             compactor,
             retention,
             interval: config.interval,
+            stage,
+            looked_at: None,
         }
     }
 
@@ -103,6 +106,30 @@ impl Maintenance {
                 tracing::warn!(%error, "maintenance failed, will try again");
             }
             first = false;
+            self.look().await;
+        }
+    }
+
+    /// Whether the files are there, and what is to be said of them.
+    async fn look(&mut self) {
+        let Compactor {
+            store, clock, fold, ..
+        } = &self.compactor;
+        let now_ns = clock.monotonic_ns();
+        let is_due = |at: u64| now_ns.saturating_sub(at) >= LOOK_EVERY_NS;
+        if self.looked_at.is_none_or(is_due) {
+            self.looked_at = Some(now_ns);
+            store.look(&fold.files()).await;
+        }
+        let known = store.damaged().known();
+        match known.first() {
+            None => self.stage.ok(),
+            Some(first) => self.stage.note(format!(
+                "{} data files are missing or damaged, the first is {} ({}): see `weir-sink files`",
+                known.len(),
+                first.path,
+                first.why
+            )),
         }
     }
 

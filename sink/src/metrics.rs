@@ -15,6 +15,7 @@ use weir_proto::v1;
 
 use crate::fold::FoldHandle;
 use crate::ingest::{Ingest, refused_code_name};
+use crate::store::Store;
 
 /// The label of refusals and of ended calls.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -85,6 +86,8 @@ pub struct Parts {
     pub journal: Journal,
     /// For what is behind and what was written.
     pub fold: FoldHandle,
+    /// For damaged files.
+    pub store: Store,
 }
 
 impl fmt::Debug for Parts {
@@ -107,7 +110,7 @@ impl Parts {
         let unexplained: i64 = self.fold.streams().iter().fold(0, |sum, stream| {
             sum.saturating_add(stream.unexplained().saturating_abs())
         });
-        let gauges: [(&str, &str, i64); 8] = [
+        let gauges: [(&str, &str, i64); 9] = [
             (
                 "connections",
                 "calls of Deliver that run now",
@@ -142,6 +145,11 @@ impl Parts {
                 "fold_buffered_bytes",
                 "memory they take",
                 whole(bytes as u64),
+            ),
+            (
+                "store_damaged_files",
+                "data files that are known to be missing or damaged",
+                whole(self.store.damaged().count() as u64),
             ),
             (
                 "ledger_unexplained_readings",

@@ -15,12 +15,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::ObjectStore;
 
+mod damaged;
 mod local;
 mod memory;
 #[cfg(test)]
 mod tests;
 mod whole;
 
+pub use damaged::{Damage, Damaged};
 pub use local::Local;
 pub use memory::{Faults, Memory};
 
@@ -69,6 +71,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
+    damaged: Damaged,
 }
 
 impl Store {
@@ -76,7 +79,13 @@ impl Store {
     pub fn new(backend: impl Backend + 'static) -> Self {
         Self {
             backend: Arc::new(backend),
+            damaged: Damaged::default(),
         }
+    }
+
+    /// Files that are known not to be what was written.
+    pub fn damaged(&self) -> &Damaged {
+        &self.damaged
     }
 
     /// The store in a directory, which is made if it is not there.

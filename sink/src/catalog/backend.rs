@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use weir_proto::v1;
 
 use super::{
-    CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, Position, Sqlite,
+    CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, LostFile, Position, Sqlite,
     StreamLedger, Sums,
 };
 use crate::model::StreamKey;
@@ -79,6 +79,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
         files: &[DataFile],
         now_ns: i64,
     ) -> Result<Vec<DataFile>, CatalogError>;
+
+    /// Takes a file out of sight whose object is lost, and counts its rows as lost. Answers nothing where it
+    /// is not live.
+    async fn accept_loss(&self, path: &str, now_ns: i64) -> Result<Option<LostFile>, CatalogError>;
+
+    /// Files whose loss was accepted, in order of path.
+    async fn lost_files(&self) -> Result<Vec<LostFile>, CatalogError>;
 
     /// Paths of files that have been out of sight since before `before_ns`.
     async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError>;
@@ -170,6 +177,14 @@ impl Backend for Sqlite {
         now_ns: i64,
     ) -> Result<Vec<DataFile>, CatalogError> {
         self.expire_files(files, now_ns).await
+    }
+
+    async fn accept_loss(&self, path: &str, now_ns: i64) -> Result<Option<LostFile>, CatalogError> {
+        self.accept_loss(path, now_ns).await
+    }
+
+    async fn lost_files(&self) -> Result<Vec<LostFile>, CatalogError> {
+        self.lost_files().await
     }
 
     async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError> {

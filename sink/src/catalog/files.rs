@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Transaction};
 
 use super::sqlite::{Sqlite, insert_file, int, uint};
-use super::{CatalogError, DataFile, Sums};
+use super::{CatalogError, DataFile, LostFile, Sums};
 
 impl Sqlite {
     pub(super) async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError> {
@@ -55,6 +55,37 @@ impl Sqlite {
         }
         transaction.commit().await?;
         Ok(taken)
+    }
+
+    pub(super) async fn accept_loss(
+        &self,
+        path: &str,
+        now_ns: i64,
+    ) -> Result<Option<LostFile>, CatalogError> {
+        let mut transaction = self.write().await?;
+        if !remove_file(&mut transaction, path, now_ns).await? {
+            return Ok(None);
+        }
+        let row = sqlx::query(
+            "INSERT INTO lost_files (path, tenant, rows, accepted_at_ns)
+             SELECT path, tenant, rows, ? FROM files WHERE path = ?
+             RETURNING path, tenant, rows, accepted_at_ns",
+        )
+        .bind(now_ns)
+        .bind(path)
+        .fetch_one(&mut *transaction)
+        .await?;
+        let lost = read_lost(&row)?;
+        transaction.commit().await?;
+        Ok(Some(lost))
+    }
+
+    pub(super) async fn lost_files(&self) -> Result<Vec<LostFile>, CatalogError> {
+        let rows =
+            sqlx::query("SELECT path, tenant, rows, accepted_at_ns FROM lost_files ORDER BY path")
+                .fetch_all(self.pool())
+                .await?;
+        rows.iter().map(read_lost).collect()
     }
 
     pub(super) async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError> {
@@ -115,7 +146,8 @@ impl Sqlite {
     pub(super) async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError> {
         let mut transaction = self.pool().begin().await?;
         let rows = sqlx::query(
-            "SELECT s.tenant, SUM(s.stored), COALESCE(MAX(e.readings), 0)
+            "SELECT s.tenant, SUM(s.stored), COALESCE(MAX(e.readings), 0),
+               COALESCE((SELECT SUM(l.rows) FROM lost_files l WHERE l.tenant = s.tenant), 0)
              FROM streams s LEFT JOIN expired e ON e.tenant = s.tenant
              GROUP BY s.tenant ORDER BY s.tenant",
         )
@@ -126,6 +158,7 @@ impl Sqlite {
                 tenant: row.try_get(0)?,
                 stored: uint(row.try_get(1)?),
                 expired: uint(row.try_get(2)?),
+                lost: uint(row.try_get(3)?),
             })
         };
         let sums = rows.iter().map(read).collect::<Result<_, _>>()?;
@@ -152,6 +185,15 @@ async fn remove_file(
             .await?
             .rows_affected();
     Ok(changed == 1)
+}
+
+fn read_lost(row: &SqliteRow) -> Result<LostFile, CatalogError> {
+    Ok(LostFile {
+        path: row.try_get(0)?,
+        tenant: row.try_get::<String, _>(1)?.into(),
+        rows: uint(row.try_get(2)?),
+        accepted_at_ns: row.try_get(3)?,
+    })
 }
 
 fn read_file(row: &SqliteRow) -> Result<DataFile, CatalogError> {

@@ -4,7 +4,9 @@
 //! give a clone to the next one, and it finds what was committed. A transaction that its caller
 //! dropped while it was slow has not happened. What goes wrong is ordered by [`Memory::set_faults`].
 
-use std::collections::{BTreeMap, BTreeSet};
+mod tables;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +15,11 @@ use weir_fault::{Point, point};
 use weir_proto::v1;
 
 use super::{
-    Backend, CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, Position, SeriesKey,
+    Backend, CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, LostFile, Position,
     StreamLedger, Sums,
 };
 use crate::model::StreamKey;
+use tables::{FileRow, Tables};
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -48,29 +51,6 @@ enum Fate {
     Refused,
     Unanswered,
     Answered,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Tables {
-    position: Option<Position>,
-    streams: BTreeMap<u32, StreamLedger>,
-    series: BTreeMap<u32, SeriesKey>,
-    /// (stream, ref) to series.
-    definitions: BTreeMap<(u32, u32), u32>,
-    snapshot: Option<(i64, Vec<u8>)>,
-    files: BTreeMap<String, FileRow>,
-    /// Lease epoch and expiry by path.
-    intents: BTreeMap<String, (i64, i64)>,
-    /// Readings by tenant.
-    expired: BTreeMap<String, u64>,
-    dead: BTreeMap<([u8; 16], u64), DeadLetter>,
-    losses: BTreeMap<([u8; 16], u64), JournalLoss>,
-}
-
-#[derive(Debug, Clone)]
-struct FileRow {
-    file: DataFile,
-    removed_at_ns: Option<i64>,
 }
 
 impl Memory {
@@ -150,167 +130,6 @@ impl Faults {
             return Fate::Unanswered;
         }
         Fate::Answered
-    }
-}
-
-impl Tables {
-    fn take_over(&mut self, journal_id: [u8; 16]) -> Position {
-        let mut new = Position {
-            journal_id,
-            number: 0,
-            lease_epoch: 1,
-        };
-        if let Some(old) = self.position {
-            new.lease_epoch = old.lease_epoch + 1;
-            if old.journal_id == journal_id {
-                new.number = old.number;
-            } else {
-                self.lose(JournalLoss {
-                    journal_id: old.journal_id,
-                    from: old.number + 1,
-                    through: u64::MAX,
-                    reason: "replaced".into(),
-                });
-            }
-        }
-        self.position = Some(new);
-        new
-    }
-
-    fn commit(&mut self, commit: &Commit) -> Result<(), CatalogError> {
-        let expected = commit.expected;
-        if self.position != Some(expected) {
-            let found = self.position;
-            return Err(CatalogError::Moved { found, expected });
-        }
-        self.position = Some(Position {
-            number: commit.through,
-            ..expected
-        });
-        for file in &commit.files {
-            self.insert_file(file)?;
-        }
-        for (id, series) in &commit.series {
-            if self.series.insert(*id, series.clone()).is_some() {
-                return Err(failed(&format!("series {id} is there already")));
-            }
-        }
-        for (stream, reference, series) in &commit.definitions {
-            self.definitions.insert((*stream, *reference), *series);
-        }
-        for (id, stream) in &commit.streams {
-            self.streams.insert(*id, stream.clone());
-            if stream.closed {
-                self.definitions.retain(|(of, _), _| of != id);
-            }
-        }
-        self.snapshot = Some(commit.snapshot.clone());
-        for letter in &commit.dead {
-            let key = (letter.journal_id, letter.number);
-            if self.dead.insert(key, letter.clone()).is_some() {
-                return Err(failed("a dead letter is there already"));
-            }
-        }
-        commit
-            .losses
-            .iter()
-            .for_each(|loss| self.lose(loss.clone()));
-        Ok(())
-    }
-
-    fn lose(&mut self, loss: JournalLoss) {
-        self.losses.insert((loss.journal_id, loss.from), loss);
-    }
-
-    fn insert_file(&mut self, file: &DataFile) -> Result<(), CatalogError> {
-        let row = FileRow {
-            file: file.clone(),
-            removed_at_ns: None,
-        };
-        if self.files.insert(file.path.clone(), row).is_some() {
-            return Err(failed(&format!("{} is there already", file.path)));
-        }
-        self.intents.remove(&file.path);
-        Ok(())
-    }
-
-    /// Whether it was live.
-    fn remove_file(&mut self, path: &str, now_ns: i64) -> bool {
-        let live = self.files.get_mut(path);
-        let live = live.filter(|row| row.removed_at_ns.is_none());
-        live.map(|row| row.removed_at_ns = Some(now_ns)).is_some()
-    }
-
-    fn live_files(&self) -> Vec<DataFile> {
-        let live = self
-            .files
-            .values()
-            .filter(|row| row.removed_at_ns.is_none());
-        live.map(|row| row.file.clone()).collect()
-    }
-
-    fn load(&self) -> Loaded {
-        let pair = |(id, value): (&u32, &StreamLedger)| (*id, value.clone());
-        Loaded {
-            streams: self.streams.iter().map(pair).collect(),
-            series: self
-                .series
-                .iter()
-                .map(|(id, key)| (*id, key.clone()))
-                .collect(),
-            definitions: self
-                .definitions
-                .iter()
-                .map(|((stream, reference), series)| (*stream, *reference, *series))
-                .collect(),
-            snapshot: self.snapshot.clone(),
-            files: self.live_files(),
-        }
-    }
-
-    fn series_of(&self, key: &StreamKey) -> Result<Vec<v1::Series>, CatalogError> {
-        let mut streams = self.streams.iter();
-        let found =
-            streams.find(|(_, stream)| stream.stream_id == key.id && *stream.tenant == *key.tenant);
-        let Some((id, _)) = found else {
-            return Ok(Vec::new());
-        };
-        self.definitions
-            .range((*id, 0)..=(*id, u32::MAX))
-            .map(|((_, reference), series)| {
-                super::load::definition(*reference, &self.series[series])
-            })
-            .collect()
-    }
-
-    fn give_up(&mut self, journal_id: [u8; 16], through: u64) {
-        let Some(position) = &mut self.position else {
-            return;
-        };
-        if position.journal_id != journal_id || position.number >= through {
-            return;
-        }
-        let from = position.number + 1;
-        position.number = through;
-        self.lose(JournalLoss {
-            journal_id,
-            from,
-            through,
-            reason: "given_up".into(),
-        });
-    }
-
-    fn sums(&self) -> Vec<Sums> {
-        let mut stored: BTreeMap<&str, u64> = BTreeMap::new();
-        for stream in self.streams.values() {
-            *stored.entry(&stream.tenant).or_default() += stream.stored;
-        }
-        let sum = |(tenant, stored): (&str, u64)| Sums {
-            tenant: tenant.to_owned(),
-            stored,
-            expired: self.expired.get(tenant).copied().unwrap_or(0),
-        };
-        stored.into_iter().map(sum).collect()
     }
 }
 
@@ -410,6 +229,15 @@ impl Backend for Memory {
             Ok(taken)
         })
         .await
+    }
+
+    async fn accept_loss(&self, path: &str, now_ns: i64) -> Result<Option<LostFile>, CatalogError> {
+        self.write(|tables| Ok(tables.accept_loss(path, now_ns)))
+            .await
+    }
+
+    async fn lost_files(&self) -> Result<Vec<LostFile>, CatalogError> {
+        self.read(|tables| tables.lost.values().cloned().collect())
     }
 
     async fn removed_before(&self, before_ns: i64) -> Result<Vec<String>, CatalogError> {

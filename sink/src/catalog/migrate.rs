@@ -31,6 +31,11 @@ const MIGRATIONS: &[Migration] = &[
         min_reader: 1,
         sql: include_str!("schema/0003_lost_spools.sql"),
     },
+    Migration {
+        version: 4,
+        min_reader: 1,
+        sql: include_str!("schema/0004_lost_files.sql"),
+    },
 ];
 
 /// Brings the schema up to what this program knows, each step in a transaction of its own.

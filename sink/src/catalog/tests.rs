@@ -219,6 +219,28 @@ async fn expired_rows_are_counted_once_and_inputs_are_replaced_only_while_live()
     }
 }
 
+/// Red when rows of a lost file are counted twice, or stay in the sums as if they were in files.
+#[tokio::test]
+async fn a_lost_file_is_taken_out_of_sight_and_counted_once() {
+    for place in Place::every() {
+        let catalog = place.open().await;
+        let at = catalog.take_over([1; 16]).await.expect("taken");
+        let files = vec![file("a", 5), file("b", 7)];
+        let committed = catalog.commit(&commit(at, 9, files.clone())).await;
+        committed.expect("committed");
+        let path = &files[0].path;
+        let lost = catalog.accept_loss(path, 50).await.expect("accepted");
+        let lost = lost.expect("it was live");
+        assert_eq!((&lost.path, lost.rows, lost.accepted_at_ns), (path, 5, 50));
+        assert_eq!(catalog.accept_loss(path, 51).await.expect("again"), None);
+        assert_eq!(catalog.accept_loss("x", 51).await.expect("none"), None);
+        assert_eq!(catalog.lost_files().await.expect("read"), [lost]);
+        assert_eq!(catalog.live_files().await.expect("read"), files[1..]);
+        let (sums, _) = catalog.audit_data().await.expect("read");
+        assert_eq!((sums[0].stored, sums[0].expired, sums[0].lost), (12, 0, 5));
+    }
+}
+
 #[tokio::test]
 async fn giving_up_moves_the_position_forward_only_and_says_what_went() {
     for place in Place::every() {

@@ -10,9 +10,9 @@ use weir_process::exit::Exit;
 use weir_process::http::{ClientError, Reply, get, post};
 use weir_process::output::{self, Align, Table};
 
-use super::printed;
+use super::{printed, show};
 use crate::config::Config;
-use crate::ledger::{GivenUp, GivenUpStream, Ledger, Line};
+use crate::ledger::{FileLost, Files, GivenUp, GivenUpStream, Ledger};
 use crate::run::Endpoints;
 
 /// Beyond the sink's own limit, so that its answer arrives.
@@ -58,6 +58,8 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
             "settle" => settle(&base, arguments).await,
             "sql" => sql(&base, arguments, config).await,
             "ledger" => ledger(&base, arguments).await,
+            "files" => files(&base, arguments).await,
+            "accept-loss" => accept_loss(&base, arguments).await,
             _ => health(&base).await,
         }
     });
@@ -205,7 +207,7 @@ async fn ledger(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
     let shown = if arguments.get_flag("json") {
         output::json(&ledger)
     } else {
-        output::text(&ledger_text(&ledger))
+        output::text(&show::ledger(&ledger))
     };
     let exit = printed(shown);
     let audits = ledger.audit.iter().flatten();
@@ -250,66 +252,41 @@ async fn settle(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
     Ok(printed(output::text(&text)))
 }
 
-fn ledger_text(ledger: &Ledger) -> String {
-    let mut table = Table::new([
-        ("agent", Align::Left),
-        ("stream", Align::Left),
-        ("produced", Align::Right),
-        ("stored", Align::Right),
-        ("spooled", Align::Right),
-        ("dropped", Align::Right),
-        ("unexplained", Align::Right),
-        ("durable through", Align::Right),
-        ("state", Align::Left),
-    ]);
-    for line in &ledger.streams {
-        table.row([
-            line.agent.clone(),
-            line.stream_id.chars().take(8).collect(),
-            line.produced.to_string(),
-            line.stored.to_string(),
-            line.spooled.to_string(),
-            dropped(line),
-            line.unexplained.to_string(),
-            line.durable_through.to_string(),
-            if line.closed { "closed" } else { "open" }.to_owned(),
-        ]);
-    }
-    let totals = &ledger.totals;
-    table.row([
-        "total".to_owned(),
-        format!("{} streams", totals.streams),
-        totals.produced.to_string(),
-        totals.stored.to_string(),
-        totals.spooled.to_string(),
-        totals.dropped.to_string(),
-        totals.unexplained.to_string(),
-    ]);
-    let mut text = table.render();
-    for audit in ledger.audit.iter().flatten() {
-        text.push_str(&format!(
-            "audit of {}: {} written, {} in files, {} expired, {} unexplained\n",
-            audit.tenant, audit.stored, audit.in_files, audit.expired, audit.unexplained
-        ));
-        for fault in &audit.faults {
-            text.push_str(&format!("  {}\n", output::printable(fault)));
-        }
-    }
-    text
+async fn files(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let reply = expect_ok(get(&join(base, "/v1/files"), SHORT).await?)?;
+    let Ok(files) = serde_json::from_slice::<Files>(&reply.body) else {
+        return Ok(unreadable());
+    };
+    let shown = if arguments.get_flag("json") {
+        output::json(&files)
+    } else {
+        output::text(&show::files(&files))
+    };
+    let exit = printed(shown);
+    Ok(match exit {
+        Exit::Ok if !files.damaged.is_empty() => Exit::Failure,
+        exit => exit,
+    })
 }
 
-/// `0`, or the sum and the reasons: `7 (refused 4, spool_oldest 3)`.
-fn dropped(line: &Line) -> String {
-    let total = line.dropped_total();
-    if total == 0 {
-        return "0".to_owned();
-    }
-    let reasons: Vec<String> = line
-        .dropped
-        .iter()
-        .map(|(reason, count)| format!("{reason} {count}"))
-        .collect();
-    format!("{total} ({})", reasons.join(", "))
+async fn accept_loss(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let mut url = join(base, "/v1/files/accept-loss");
+    let file = arguments
+        .get_one::<String>("file")
+        .expect("clap asks for it");
+    url.query_pairs_mut().append_pair("file", file);
+    let json = "application/json";
+    // It is read whole before.
+    let reply = post(&url, json, json, String::new(), AUDIT_TIME).await?;
+    let reply = expect_ok(reply)?;
+    let Ok(lost) = serde_json::from_slice::<FileLost>(&reply.body) else {
+        return Ok(unreadable());
+    };
+    Ok(printed(output::line(&format!(
+        "{}: {} readings count as dropped, file_lost",
+        output::printable(&lost.file),
+        lost.readings
+    ))))
 }
 
 async fn health(base: &Url) -> Result<Exit, Failure> {

@@ -24,8 +24,18 @@ pub(crate) enum Unusable {
 }
 
 impl Store {
-    /// The object of `file`, checked.
+    /// The object of `file`, checked; what came of it is noted.
     pub(crate) async fn whole(&self, file: &DataFile) -> Result<Bytes, Unusable> {
+        let read = self.read_whole(file).await;
+        match &read {
+            Ok(_) => self.damaged().good(file),
+            Err(why) => self.damaged().note(file, why.to_string()),
+        }
+        read
+    }
+
+    /// The same without a note.
+    pub(crate) async fn read_whole(&self, file: &DataFile) -> Result<Bytes, Unusable> {
         let bytes = self.get(&file.path).await?;
         let Some(written) = file.crc else {
             return Ok(bytes);

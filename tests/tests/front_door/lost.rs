@@ -120,8 +120,12 @@ async fn an_operator_settles_a_dead_agent_and_never_a_connected_one() {
     let (done, text) = settle(&["--agent", "alive"]);
     assert!(done && text.contains("nothing to settle"), "{text}");
     let (done, text) = settle(&["--stream", "abc"]);
-    assert!(!done && text.contains("32 hex digits"), "{text}");
-    let (done, text) = settle(&["--agent", "dead"]);
+    assert!(!done && text.contains("8 hex digits"), "{text}");
+    let shown: String = dead.id[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let (done, text) = settle(&["--stream", &shown]);
     assert!(done && text.contains("dead: 7 readings"), "{text}");
     comes_to(&sink, &dead, (0, 7)).await;
     assert_eq!(figures(&line_of(&sink, &alive).await), (7, 0));

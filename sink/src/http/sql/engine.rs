@@ -41,7 +41,13 @@ impl Runner {
         form: Form,
     ) -> Result<Encoded, Refusal> {
         let tables = self.tables(tenant).await?;
-        let answer = self.engine.run(query, tables).await.map_err(refusal)?;
+        let answer = match self.engine.run(query, tables).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.look_at(error.file()).await;
+                return Err(refusal(error));
+            }
+        };
         // A large answer takes a while to write out: not on a thread that serves connections.
         let encoded = tokio::task::spawn_blocking(move || {
             let bytes = match form {
@@ -55,6 +61,15 @@ impl Runner {
             })
         });
         encoded.await.map_err(|_| internal())?.map_err(refusal)
+    }
+
+    /// What a statement found out of a file everybody should know.
+    async fn look_at(&self, path: Option<&str>) {
+        let files = self.books.fold.files();
+        if let Some(file) = files.iter().find(|file| Some(&*file.path) == path) {
+            // Notes by itself what comes of it.
+            let _ = self.books.store.whole(file).await;
+        }
     }
 
     /// One snapshot: files, fresh rows and latest values of the same moment.
