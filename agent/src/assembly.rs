@@ -8,8 +8,6 @@
 //! Stop: the samplers hand over what they hold, the queue is closed, the batcher empties it into the spool, the spool
 //! commits, the sender delivers while the link holds; all of it within `shutdown.grace`, and whoever is late is named.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -34,8 +32,12 @@ use crate::pulse::{self, Pulse};
 use crate::queue::Queue;
 use crate::sampler::{Sampler, SharedState, Surroundings};
 use crate::sender::connect::Dial;
-use crate::sender::{BadUrl, Drain, LinkState, Sender};
+use crate::sender::{Drain, LinkState, Sender};
 use crate::spool::{Ground, Spool, SpoolError, Writers};
+
+mod error;
+
+pub use error::StartError;
 
 /// Sensors with a longer interval are read at once when the agent starts.
 const RANDOM_PHASE_BELOW: Duration = Duration::from_secs(60);
@@ -91,44 +93,6 @@ pub struct Agent {
     lifecycle: Stage,
     marker: Marker,
     batching: JoinHandle<Result<(), SpoolError>>,
-}
-
-/// Why the agent could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The spool cannot be used.
-    #[error("cannot open the spool: {0}")]
-    Spool(#[from] SpoolError),
-    /// The sink's address cannot be used.
-    #[error(transparent)]
-    Sink(#[from] BadUrl),
-    /// The status page cannot be served.
-    #[error(
-        "cannot listen on {address}: {source}: a second agent on one host needs its own WEIR_AGENT_STATUS_LISTEN and WEIR_AGENT_DATA_DIR"
-    )]
-    Listen {
-        /// Where it was to be.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The data directory cannot be written.
-    #[error("cannot write to the data directory: {0}")]
-    Marker(io::Error),
-    /// Signals cannot be handled.
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
-}
-
-impl StartError {
-    /// How the process exits.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Sink(_) => Exit::Usage,
-            Self::Spool(_) | Self::Listen { .. } | Self::Marker(_) => Exit::CannotCreate,
-            Self::Signals(_) => Exit::Software,
-        }
-    }
 }
 
 impl Agent {

@@ -41,6 +41,9 @@ use crate::ledger;
 use pressure::Pressure;
 
 mod append;
+mod books;
+mod content;
+mod directory;
 mod dropping;
 mod error;
 mod finish;
@@ -48,6 +51,7 @@ mod gone;
 pub(crate) mod inspect;
 mod look;
 mod metrics;
+mod origin;
 mod overflow;
 mod pressure;
 mod recover;
@@ -56,12 +60,14 @@ mod replay;
 mod retire;
 mod state;
 mod stream;
+mod survey;
 mod tend;
 
+pub(crate) use content::{Content, content};
+pub(crate) use directory::hex;
 pub(crate) use dropping::{Dropping, Pending};
 pub use error::SpoolError;
 pub(crate) use pressure::Cause;
-pub(crate) use recover::hex;
 pub(crate) use replay::Replayed;
 pub(crate) use stream::Stream;
 
@@ -191,6 +197,8 @@ pub(crate) struct Inner {
     pub(crate) lost: BTreeMap<i32, u64>,
     /// When the oldest of them was given up.
     pub(crate) lost_since: Option<Instant>,
+    /// When that was last noted on the disk.
+    pub(crate) noted: Option<Instant>,
     /// Definitions that left with a dropped batch; the next batch carries them.
     pub(crate) undelivered: Vec<v1::Series>,
     /// The streams with records on the wire over a live connection.
@@ -261,6 +269,7 @@ impl Spool {
                 next_order: recovered.next_order,
                 lost: BTreeMap::new(),
                 lost_since: None,
+                noted: None,
                 undelivered: Vec::new(),
                 in_flight: BTreeSet::new(),
                 finished: false,
@@ -304,49 +313,6 @@ impl Spool {
             Err(error) if error.is_full() => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Where every reading is now.
-    pub fn ledger(&self) -> ledger::View {
-        let inner = self.lock();
-        let mut totals = inner.retired.clone();
-        let mut streams = Vec::with_capacity(inner.streams.len());
-        for stream in &inner.streams {
-            let view = stream.view(None);
-            totals.add(&view);
-            streams.push(view);
-        }
-        for (reason, readings) in &inner.lost {
-            dropping::add(&mut totals.dropping, *reason, *readings);
-        }
-        ledger::View {
-            streams,
-            totals,
-            spool_bytes: inner.bytes(),
-            spool_max_bytes: self.shared.config.max_bytes,
-        }
-    }
-
-    /// Bytes until the spool is full; 0 where it was within the last minute: what is given up then is whole segments.
-    pub(crate) fn room(&self) -> u64 {
-        let inner = self.lock();
-        match inner.full_at {
-            Some(at) if at.elapsed() < FULL_FOR => 0,
-            _ => self.shared.config.max_bytes.saturating_sub(inner.bytes()),
-        }
-    }
-
-    /// Readings that are batched and not on the disk, and since when the oldest of them wait.
-    pub(crate) fn in_memory(&self) -> (u64, Option<Instant>) {
-        let inner = self.lock();
-        let mut since = inner.waits.map(|(since, _)| since);
-        let mut readings = inner.waits.map_or(0, |(_, readings)| readings);
-        for stream in &inner.streams {
-            let (own, oldest) = stream.uncommitted();
-            readings += own;
-            since = since.into_iter().chain(oldest).min();
-        }
-        (readings, since)
     }
 
     /// How long a batch may wait for its commit now.

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use weir_journal::Memory;
 use weir_process::clock::ManualClock;
 
+use std::io;
+
 use super::*;
 use crate::sensors::Given;
 

@@ -7,7 +7,7 @@
 
 use weir_fault::{Mutant, mutant};
 use weir_journal::Item;
-use weir_proto::{record, v1};
+use weir_proto::v1;
 
 use super::delivery::Due;
 use super::failure::Failure;
@@ -15,7 +15,7 @@ use super::feed::{Feed, reason_of};
 use super::metrics::Metrics;
 use super::window::Window;
 use crate::ledger::{self, Dropped, Fate, Piece, REASONS};
-use crate::spool::{Spool, SpoolError, Stream, hex};
+use crate::spool::{Content, Spool, SpoolError, Stream, content, hex};
 
 /// What is resumed.
 pub(crate) struct Resume<'a> {
@@ -133,7 +133,7 @@ impl Resume<'_> {
             return forked_unless(ours == 0 || theirs == 0 || ours == theirs, durable_through);
         }
         let body = self.stream.read(durable_through);
-        let Some((before, count, fate)) = body.map_err(SpoolError::from)?.and_then(content) else {
+        let Some((before, count, fate)) = body.map_err(SpoolError::from)?.and_then(fate) else {
             return Ok(());
         };
         let same = match fate {
@@ -206,7 +206,7 @@ impl Resume<'_> {
             let Item::Record { number, body, .. } = item else {
                 continue;
             };
-            let Some((before, count, fate)) = content(body) else {
+            let Some((before, count, fate)) = fate(body) else {
                 continue;
             };
             if number > next {
@@ -283,19 +283,15 @@ fn forked_unless(same: bool, sequence: u64) -> Result<(), Failure> {
 }
 
 /// Readings before, readings, and the fate an acknowledgement gives a record.
-fn content(body: bytes::Bytes) -> Option<(u64, u64, Fate)> {
-    match record::decode(body).ok()?.record? {
-        v1::record::Record::Batch(batch) => {
-            let header = batch.header.unwrap_or_default();
-            let fate = Fate::Stored { crc: header.crc };
-            Some((header.readings_before, header.readings, fate))
-        }
-        v1::record::Record::Skip(skip) => {
-            let fate = Fate::Dropped(reason_of(&skip));
-            Some((skip.readings_before, skip.readings, fate))
-        }
-        _ => None,
-    }
+fn fate(body: bytes::Bytes) -> Option<(u64, u64, Fate)> {
+    let found = content(body)?;
+    let (before, readings) = found.counts()?;
+    let fate = match found {
+        Content::Batch(header, _) => Fate::Stored { crc: header.crc },
+        Content::Skip(skip) => Fate::Dropped(reason_of(&skip)),
+        Content::Definitions(_) => return None,
+    };
+    Some((before, readings, fate))
 }
 
 fn dropped_by_reason(books: &v1::Books) -> Dropped {

@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 
 use tokio::time::Instant;
 
-use super::recover::{STATE, hex};
+use super::directory::{STATE, hex};
 use super::{FULL_FOR, Spool, SpoolError, Stream};
 
 impl Spool {

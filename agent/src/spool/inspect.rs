@@ -14,7 +14,7 @@ use bytes::Bytes;
 use weir_journal::{Finding, Inspector, ReadError, Storage};
 use weir_proto::{record, v1};
 
-use super::recover::{STATE, parse_name};
+use super::directory::{STATE, parse_name};
 use super::state::{State, StateFile};
 
 /// One stream of a spool that is looked at.

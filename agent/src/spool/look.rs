@@ -5,16 +5,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use weir_journal::{Item, ReadError, Reader};
-use weir_proto::{record, v1};
+use weir_proto::v1;
 
-use super::Spool;
-use super::recover::insist;
+use super::content::{Content, content};
 use super::stream::{Ledger, Stream, preamble};
+use super::survey::insist;
+use super::{FULL_FOR, Spool, dropping};
+use crate::ledger;
 
 impl Stream {
     /// Why a sequence that cannot be read is missing.
     pub(crate) fn reason_of_hole(&self, sequence: u64) -> v1::DropReason {
+        if self.ends_lost() == Some(sequence) {
+            return v1::DropReason::SpoolNewest;
+        }
         if sequence <= self.lock().state.account.peak().0 {
             return v1::DropReason::SinkRolledBack;
         }
@@ -23,6 +29,13 @@ impl Stream {
         } else {
             v1::DropReason::Damaged
         }
+    }
+
+    /// The last sequence of an earlier run, where it is no record but what was dropped for want of room.
+    fn ends_lost(&self) -> Option<u64> {
+        let ledger = self.lock();
+        let is_lost = ledger.state.ends_lost && !self.is_live() && !self.is_given_up();
+        is_lost.then_some(ledger.durable_through)
     }
 
     /// Sequences at which the reason of a hole may change, ascending, and the readings of the stream
@@ -85,7 +98,7 @@ impl Stream {
                 let Item::Record { number, body, .. } = item else {
                     continue;
                 };
-                let Some((before, own)) = counts(body) else {
+                let Some((before, own)) = content(body).and_then(|found| found.counts()) else {
                     continue;
                 };
                 if number == through + 1 {
@@ -125,6 +138,49 @@ impl Stream {
 }
 
 impl Spool {
+    /// Where every reading is now.
+    pub fn ledger(&self) -> ledger::View {
+        let inner = self.lock();
+        let mut totals = inner.retired.clone();
+        let mut streams = Vec::with_capacity(inner.streams.len());
+        for stream in &inner.streams {
+            let view = stream.view(None);
+            totals.add(&view);
+            streams.push(view);
+        }
+        for (reason, readings) in &inner.lost {
+            dropping::add(&mut totals.dropping, *reason, *readings);
+        }
+        ledger::View {
+            streams,
+            totals,
+            spool_bytes: inner.bytes(),
+            spool_max_bytes: self.shared.config.max_bytes,
+        }
+    }
+
+    /// Bytes until the spool is full; 0 where it was within the last minute: what is given up then is whole segments.
+    pub(crate) fn room(&self) -> u64 {
+        let inner = self.lock();
+        match inner.full_at {
+            Some(at) if at.elapsed() < FULL_FOR => 0,
+            _ => self.shared.config.max_bytes.saturating_sub(inner.bytes()),
+        }
+    }
+
+    /// Readings that are batched and not on the disk, and since when the oldest of them wait.
+    pub(crate) fn in_memory(&self) -> (u64, Option<Instant>) {
+        let inner = self.lock();
+        let mut since = inner.waits.map(|(since, _)| since);
+        let mut readings = inner.waits.map_or(0, |(_, readings)| readings);
+        for stream in &inner.streams {
+            let (own, oldest) = stream.uncommitted();
+            readings += own;
+            since = since.into_iter().chain(oldest).min();
+        }
+        (readings, since)
+    }
+
     /// Reads the durable records of a stream that is held, from the first one that is left, and follows it as it grows: for
     /// those who watch a spool from beside it.
     pub fn reader(&self, stream: &[u8; 16]) -> Option<Reader> {
@@ -147,18 +203,6 @@ impl Spool {
     }
 }
 
-/// Readings of the stream before a record, and its own.
-fn counts(body: Bytes) -> Option<(u64, u64)> {
-    match record::decode(body).ok()?.record? {
-        v1::record::Record::Batch(batch) => {
-            let header = batch.header?;
-            Some((header.readings_before, header.readings))
-        }
-        v1::record::Record::Skip(skip) => Some((skip.readings_before, skip.readings)),
-        _ => None,
-    }
-}
-
 /// The time of the next batch's first reading; 0 when there is none, or it cannot be read.
 fn first_time(reader: &mut Reader) -> i64 {
     while let Ok(Some(item)) = reader.next() {
@@ -174,8 +218,8 @@ fn first_time(reader: &mut Reader) -> i64 {
 
 /// The header of an encoded record that is a batch.
 pub(super) fn header(body: Bytes) -> Option<v1::BatchHeader> {
-    match record::decode(body).ok()?.record? {
-        v1::record::Record::Batch(batch) => batch.header,
+    match content(body)? {
+        Content::Batch(header, _) => Some(header),
         _ => None,
     }
 }

@@ -15,7 +15,8 @@ use weir_journal::watch;
 use weir_proto::v1;
 
 use super::append::LOOK_AGAIN;
-use super::recover::{hex, remove_segments, segment_bytes};
+use super::directory::{hex, remove_segments};
+use super::recover::segment_bytes;
 use super::{Draft, Inner, Spool, SpoolError, Stream};
 
 /// Losses of this long become one Skip record.
@@ -133,14 +134,18 @@ impl Spool {
         let full =
             inner.bytes() + segment_bytes(&self.shared.config) > self.shared.config.max_bytes;
         let due = if full { COALESCE_FULL } else { COALESCE };
-        if inner.finished || (!now && since.elapsed() < due) {
-            return Ok(());
-        }
         let Some(live) = inner.live() else {
             return Ok(());
         };
         // Counted here they are one Skip once there is room, and not one a second.
-        if !now && live.is_held_up() {
+        let no_room = full || live.is_held_up();
+        let due_note = now || inner.noted.is_none_or(|at| at.elapsed() >= COALESCE);
+        if no_room && !inner.finished && due_note {
+            inner.noted = Some(Instant::now());
+            let newest = i32::from(v1::DropReason::SpoolNewest);
+            live.note_lost(inner.lost.get(&newest).copied().unwrap_or(0))?;
+        }
+        if inner.finished || (!now && (since.elapsed() < due || live.is_held_up())) {
             return Ok(());
         }
         while let Some((reason, readings)) = inner.lost.pop_first() {

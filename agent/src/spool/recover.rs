@@ -4,28 +4,27 @@
 //! dictionary and its cumulative counts rebuilt from the records themselves. Content is never a
 //! reason to fail: what the journal cannot read is a hole, and the sender closes it with a Skip.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use weir_fault::{Point, point};
 use weir_journal::storage::Lock;
-use weir_journal::{Committer, Item, Journal, Options, READ_TRIES, ReadError, Reader, Storage};
-use weir_process::random;
-use weir_proto::{record, v1};
+use weir_journal::{Committer, Journal, Options, Storage};
+use weir_proto::v1;
 
+use super::directory::{
+    GONE, STATE, directory_name, draw_id, fault, hex, parse_name, remove_tree, retire_directory,
+};
+use super::origin::leave_out_origins;
 use super::state::{State, StateFile};
 use super::stream::{Parts, Stream, preamble};
-use super::{Inner, Pending, Spool, SpoolConfig, SpoolError, Writers};
+use super::survey::{guess, survey};
+use super::{Inner, Spool, SpoolConfig, SpoolError, Writers};
 
 /// Most bytes of appended batches that wait in memory for their commit.
 const QUEUE_BYTES: usize = 8 << 20;
-const GONE: &str = "gone-";
-/// Leaves room for the next one.
-const MAX_ORDER: u64 = 1 << 48;
-pub(super) const STATE: &str = "state";
-
 /// What an earlier run left.
 pub(crate) struct Recovered {
     pub(crate) streams: VecDeque<Arc<Stream>>,
@@ -68,23 +67,6 @@ pub(crate) fn recover(
         next_order,
         lock,
     })
-}
-
-/// A copy that is whole stands for the stream it was made from, which the agent did not come to remove.
-/// One that cannot be removed now is left out all the same: it must not go out again.
-fn leave_out_origins(storage: &dyn Storage, spool: &Path, found: &mut Vec<(u64, [u8; 16])>) {
-    let mut origins = BTreeSet::new();
-    for (order, id) in found.iter() {
-        let dir = spool.join(directory_name(*order, id));
-        let Some(origin) = origin_of(storage, &dir, *id) else {
-            continue;
-        };
-        if let Err(error) = retire_origin(storage, spool, (origin, *order)) {
-            tracing::error!(%error, "cannot remove a stream that had forked: its copy goes out, it does not");
-        }
-        origins.insert(origin);
-    }
-    found.retain(|(_, id)| !origins.contains(id));
 }
 
 impl Spool {
@@ -199,7 +181,10 @@ fn open_old(
         other => other.map_err(fault("read the state of", &dir))?,
     };
     let mut survey = survey(&journal)?;
-    let state = state.unwrap_or_else(|| guess(&survey, &dir));
+    let mut state = state.unwrap_or_else(|| guess(&survey, &dir));
+    // A later record says so itself.
+    let (last_record, _) = survey.last.unwrap_or_default();
+    state.ends_lost &= state.known_through > last_record;
     let last = journal.recovery().next - 1;
     let empty = last == 0 && state.known_through == 0 && !state.announced;
     if empty || state.partial {
@@ -253,7 +238,9 @@ fn report(journal: &Journal, dir: &Path, durable: (u64, u64), state: &State) {
         tracing::error!(dir = %dir.display(), from = settled + 1, through = recovery.oldest - 1, "the head of the spool is missing, and this agent did not remove it: these batches are lost");
     }
     let last = recovery.next - 1;
-    if !state.given_up && durable.0 > last.max(settled) {
+    if state.ends_lost {
+        tracing::warn!(dir = %dir.display(), "readings were dropped before the agent ended, and there was no room to say so: they are counted now");
+    } else if !state.given_up && durable.0 > last.max(settled) {
         tracing::error!(dir = %dir.display(), from = last.max(settled) + 1, through = durable.0, "the end of the spool is missing: these batches were committed and are lost");
     }
     for hole in &recovery.holes {
@@ -262,235 +249,4 @@ fn report(journal: &Journal, dir: &Path, durable: (u64, u64), state: &State) {
     if recovery.cut_bytes > 0 {
         tracing::warn!(dir = %dir.display(), bytes = recovery.cut_bytes, "cut a tail that cannot be read: it was never committed, or was damaged since");
     }
-}
-
-/// What the records of a stream say.
-#[derive(Default)]
-struct Survey {
-    dictionary: BTreeMap<u32, v1::Series>,
-    /// The first record: its sequence and the readings before it.
-    first: Option<(u64, u64)>,
-    /// The last record: its sequence and the readings through it.
-    last: Option<(u64, u64)>,
-    /// What Skips name, and what is missing between two records.
-    dropping: Vec<Pending>,
-}
-
-/// Reads every record's clear-text part; payloads are shared, not copied.
-fn survey(journal: &Journal) -> Result<Survey, SpoolError> {
-    let mut survey = Survey::default();
-    let mut reader = journal.reader(journal.oldest());
-    while let Some(item) = insist(&mut reader)? {
-        let (number, body) = match item {
-            Item::Record { number, body, .. } => (number, body),
-            Item::Preamble { body } => (0, body),
-            Item::Hole { .. } => continue,
-        };
-        match record::decode(body).ok().and_then(|record| record.record) {
-            Some(v1::record::Record::Batch(batch)) => {
-                survey.define(batch.series_defined);
-                let header = batch.header.unwrap_or_default();
-                survey.count(number, header.readings_before, header.readings);
-            }
-            Some(v1::record::Record::Skip(skip)) => {
-                survey.count(number, skip.readings_before, skip.readings);
-                survey.dropping.push(Pending {
-                    through: number,
-                    reason: skip.reason,
-                    readings: skip.readings,
-                });
-            }
-            Some(v1::record::Record::Definitions(definitions)) => survey.define(definitions.series),
-            Some(v1::record::Record::Close(_)) | None => {}
-        }
-    }
-    Ok(survey)
-}
-
-/// The next item, asked for as often as it takes the journal to give up what the disk refuses.
-pub(super) fn insist(reader: &mut Reader) -> Result<Option<Item>, ReadError> {
-    let mut tries = 1;
-    loop {
-        match reader.next() {
-            Err(_) if tries < READ_TRIES => tries += 1,
-            other => return other,
-        }
-    }
-}
-
-impl Survey {
-    fn define(&mut self, series: Vec<v1::Series>) {
-        for one in series {
-            self.dictionary.entry(one.r#ref).or_insert(one);
-        }
-    }
-
-    fn count(&mut self, number: u64, before: u64, readings: u64) {
-        if let Some((_, through)) = self.last {
-            self.miss(number - 1, before.saturating_sub(through));
-        }
-        self.first.get_or_insert((number, before));
-        self.last = Some((number, before.saturating_add(readings)));
-    }
-
-    fn miss(&mut self, through: u64, readings: u64) {
-        if readings > 0 {
-            self.dropping.push(Pending {
-                through,
-                reason: v1::DropReason::Damaged.into(),
-                readings,
-            });
-        }
-    }
-
-    /// What is missing before the first record and behind the last one, too.
-    fn miss_ends(&mut self, state: &State, durable: (u64, u64)) {
-        let account = &state.account;
-        if let Some((number, before)) = self.first {
-            let known = state.dropped_readings.max(account.readings_through);
-            self.miss(number - 1, before.saturating_sub(known));
-        }
-        let through = self
-            .last
-            .map_or(account.readings_through, |(_, through)| through);
-        let known = through.max(state.dropped_readings);
-        self.miss(durable.0, durable.1.saturating_sub(known));
-    }
-
-    /// The end of the stream: its last sequence and the readings through it, from the records or,
-    /// where they were dropped or damaged, from what was noted before.
-    fn durable(&self, last: u64, state: &State) -> (u64, u64) {
-        let (sequence, readings) = self.last.unwrap_or_default();
-        let through = last.max(state.known_through).max(state.account.peak().0);
-        let readings = if state.known_through > sequence {
-            state.known_readings.max(readings)
-        } else {
-            readings
-        };
-        (through, readings.max(state.account.peak().1))
-    }
-
-    /// How many sequences at the end neither a record nor a note counts.
-    fn uncounted(&self, through: u64, state: &State) -> u64 {
-        let (sequence, _) = self.last.unwrap_or_default();
-        let noted = state.known_through.max(state.account.peak().0);
-        through - sequence.max(noted).min(through)
-    }
-}
-
-/// Where both slots of a state file are damaged: what lies before the first record was acknowledged,
-/// for nothing else removes it without a trace.
-fn guess(survey: &Survey, dir: &Path) -> State {
-    let mut state = State::default();
-    if let Some((first, readings_before)) = survey.first
-        && first > 1
-    {
-        tracing::warn!(dir = %dir.display(), "state file is damaged: the acknowledged count is taken from the records");
-        state.announced = true;
-        state.account.acked_through = first - 1;
-        state.account.readings_through = readings_before;
-        state.account.stored = readings_before;
-    }
-    state
-}
-
-/// Takes the stream that was copied to that of order `copy` out of the spool, if it is there: before it, the one it was
-/// itself copied from.
-pub(super) fn retire_origin(
-    storage: &dyn Storage,
-    spool: &Path,
-    (origin, copy): ([u8; 16], u64),
-) -> Result<(), SpoolError> {
-    for name in storage.list(spool).map_err(fault("list", spool))? {
-        let found = parse_name(&name).filter(|(order, id)| *id == origin && *order < copy);
-        let Some((order, id)) = found else { continue };
-        let dir = spool.join(name);
-        if let Some(origin) = origin_of(storage, &dir, id) {
-            retire_origin(storage, spool, (origin, order))?;
-        }
-        retire_directory(storage, spool, &dir)?;
-    }
-    Ok(())
-}
-
-/// Of which stream this is a whole copy. What cannot be read now is reported where the stream is opened.
-fn origin_of(storage: &dyn Storage, dir: &Path, id: [u8; 16]) -> Option<[u8; 16]> {
-    let state = StateFile::look(storage, &dir.join(STATE), id);
-    let state = state.ok().flatten()?;
-    state.copied_from.filter(|_| !state.partial)
-}
-
-/// Takes a stream's directory out of the spool: first its name, then its content.
-pub(crate) fn retire_directory(
-    storage: &dyn Storage,
-    spool: &Path,
-    dir: &Path,
-) -> Result<(), SpoolError> {
-    let name = dir
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let gone: PathBuf = spool.join(format!("{GONE}{name}"));
-    match storage.rename(dir, &gone) {
-        // Somebody removed it already.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        renamed => renamed.map_err(fault("retire", dir))?,
-    }
-    storage.sync_dir(spool).map_err(fault("sync", spool))?;
-    point(Point::AgentRetired);
-    remove_tree(storage, &gone)
-}
-
-fn remove_tree(storage: &dyn Storage, dir: &Path) -> Result<(), SpoolError> {
-    for name in storage.list(dir).map_err(fault("list", dir))? {
-        let path = dir.join(name);
-        storage.remove(&path).map_err(fault("remove", &path))?;
-    }
-    storage.remove_dir(dir).map_err(fault("remove", dir))
-}
-
-/// Removes a stream's segments; identity and state stay.
-pub(crate) fn remove_segments(storage: &dyn Storage, dir: &Path) -> Result<(), SpoolError> {
-    for name in storage.list(dir).map_err(fault("list", dir))? {
-        if name.ends_with(".seg") {
-            let path = dir.join(name);
-            storage.remove(&path).map_err(fault("remove", &path))?;
-        }
-    }
-    storage.sync_dir(dir).map_err(fault("sync", dir))
-}
-
-pub(crate) fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
-    let path = path.to_owned();
-    move |source| SpoolError::Io {
-        doing,
-        path,
-        source,
-    }
-}
-
-/// A new stream's id, from the system and nothing else: a generator seeded in this process would draw
-/// the same in both halves of a cloned machine.
-fn draw_id() -> Result<[u8; 16], SpoolError> {
-    random::id().map_err(fault("draw a stream id from", Path::new(random::SYSTEM)))
-}
-
-fn directory_name(order: u64, id: &[u8; 16]) -> String {
-    format!("{order:010}-{}", hex(id))
-}
-
-pub(super) fn parse_name(name: &str) -> Option<(u64, [u8; 16])> {
-    let (order, id) = name.split_once('-')?;
-    if id.len() != 32 {
-        return None;
-    }
-    let id = u128::from_str_radix(id, 16).ok()?.to_be_bytes();
-    let order = order.parse().ok().filter(|order| *order < MAX_ORDER)?;
-    // What is not spelled as we do is not ours, and would be looked for under another name.
-    (directory_name(order, &id) == name).then_some((order, id))
-}
-
-/// An id as people and file names spell it.
-pub(crate) fn hex(id: &[u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(*id))
 }

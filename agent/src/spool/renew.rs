@@ -35,6 +35,10 @@ impl Spool {
     pub(super) fn begin_next(&self, inner: &mut Inner, live: &Stream) -> Result<(), SpoolError> {
         let mut dictionary = live.dictionary();
         self.begin_stream(inner, BTreeMap::new())?;
+        // What is dropped and in no record yet becomes one of the new stream.
+        if let Err(error) = live.note_lost(0) {
+            tracing::warn!(%error, "cannot take back a note of what was dropped");
+        }
         for series in std::mem::take(&mut inner.undelivered) {
             dictionary.entry(series.r#ref).or_insert(series);
         }

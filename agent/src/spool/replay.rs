@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use weir_fault::{Point, point};
 use weir_proto::v1;
 
-use super::recover::hex;
+use super::directory::hex;
 use super::retire::append_waiting;
 use super::{Spool, SpoolError, Stream};
 use crate::dead_letter::request::Answer;

@@ -9,9 +9,12 @@ use std::time::Duration;
 use weir_fault::{Point, point};
 use weir_journal::watch;
 use weir_journal::{AppendError, Item};
-use weir_proto::{record, v1};
+use weir_proto::v1;
 
-use super::recover::{hex, parse_name, retire_directory, retire_origin, segment_bytes};
+use super::content::{Content, content};
+use super::directory::{hex, parse_name, retire_directory};
+use super::origin::retire_origin;
+use super::recover::segment_bytes;
 use super::{Spool, SpoolError, Stream};
 use crate::dead_letter::DeadLetters;
 use crate::ledger::{Piece, Settled};
@@ -209,10 +212,8 @@ async fn copy_unproven(
         let Item::Record { number, body, .. } = item else {
             continue;
         };
-        let record = record::decode(body).ok().and_then(|record| record.record);
-        match record {
-            Some(v1::record::Record::Batch(mut batch)) => {
-                let header = batch.header.clone().unwrap_or_default();
+        match content(body) {
+            Some(Content::Batch(header, mut batch)) => {
                 copy_hole(from, copy, next, header.readings_before, &mut readings).await?;
                 readings += header.readings;
                 next = number + 1;
@@ -224,9 +225,10 @@ async fn copy_unproven(
                 if !definitions.is_empty() {
                     batch.series_defined = std::mem::take(&mut definitions);
                 }
+                batch.header = Some(header);
                 append_waiting(copy, |copy| copy.append_again(batch.clone())).await?;
             }
-            Some(v1::record::Record::Skip(skip)) => {
+            Some(Content::Skip(skip)) => {
                 copy_hole(from, copy, next, skip.readings_before, &mut readings).await?;
                 append_waiting(copy, |copy| copy.append_skip(skip.reason, skip.readings)).await?;
                 readings += skip.readings;

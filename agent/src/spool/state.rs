@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `WEIRSTRM` |
 //! | 8 | 2 | format version, 1 |
-//! | 10 | 2 | flags: bit 0 = a sink may know this stream (a Hello was sent), bit 1 = all its records were dropped to make room, bit 2 = a copy of a forked stream that is not whole yet |
+//! | 10 | 2 | flags: bit 0 = a sink may know this stream (a Hello was sent), bit 1 = all its records were dropped to make room, bit 2 = a copy of a forked stream that is not whole yet, bit 3 = the last sequence of `known_through` is no record: what it counts was dropped (spool_newest) while there was no room for a record that says so |
 //! | 12 | 4 | crc32c of the batch at `acked_through`; 0 after a Skip |
 //! | 16 | 8 | generation, from 1 |
 //! | 24 | 16 | stream id |
@@ -58,6 +58,7 @@ const MAX_NUMBER: u64 = 1 << 48;
 const FLAG_ANNOUNCED: u16 = 1;
 const FLAG_GIVEN_UP: u16 = 2;
 const FLAG_PARTIAL: u16 = 4;
+const FLAG_ENDS_LOST: u16 = 8;
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub(crate) struct State {
     pub(crate) known_through: u64,
     /// ... and the readings of the stream through it: what a hole at the very end costs.
     pub(crate) known_readings: u64,
+    /// Whether that sequence is no record, but readings that were dropped for want of room.
+    pub(crate) ends_lost: bool,
     /// The last sequence dropped to make room: what else is missing is damaged ...
     pub(crate) dropped_through: u64,
     /// ... and the readings of the stream through it.
@@ -199,7 +202,8 @@ fn encode(state: &State, stream_id: [u8; 16], generation: u64) -> [u8; SLOT_BYTE
     let announced = if state.announced { FLAG_ANNOUNCED } else { 0 };
     let given_up = if state.given_up { FLAG_GIVEN_UP } else { 0 };
     let partial = if state.partial { FLAG_PARTIAL } else { 0 };
-    let flags = announced | given_up | partial;
+    let lost = if state.ends_lost { FLAG_ENDS_LOST } else { 0 };
+    let flags = announced | given_up | partial | lost;
     slot[10..12].copy_from_slice(&flags.to_le_bytes());
     slot[12..16].copy_from_slice(&account.acked_crc.to_le_bytes());
     put(&mut slot, 16, generation);
@@ -260,6 +264,7 @@ fn decode(slot: &[u8; SLOT_BYTES], stream_id: [u8; 16]) -> Option<Result<(u64, S
         announced: flags & FLAG_ANNOUNCED != 0,
         given_up: flags & FLAG_GIVEN_UP != 0,
         partial: flags & FLAG_PARTIAL != 0,
+        ends_lost: flags & FLAG_ENDS_LOST != 0,
         copied_from: (copied_from != [0; 16]).then_some(copied_from),
         known_through: get(slot, 192),
         known_readings: get(slot, 200),

@@ -14,13 +14,11 @@ use prost::Message;
 use tokio::time::Instant;
 use weir_journal::watch;
 use weir_journal::{AppendError, Committer, Journal, Progress, Reader};
-use weir_proto::limits::MAX_BATCH_READINGS;
 use weir_proto::{record, v1};
 
-use super::recover::hex;
+use super::books::Lost;
 use super::state::{State, StateFile};
-use super::{Draft, Pending, RECORD_KIND, SpoolError, dropping};
-use crate::ledger::{Account, Books, Dropped, Piece, Settled, StreamView};
+use super::{Draft, Pending, RECORD_KIND, SpoolError};
 
 /// Most a record adds to its payload: frame, header, field tags; and the frames around a preamble.
 const RECORD_BYTES: u64 = 384;
@@ -41,22 +39,24 @@ pub(crate) struct Stream {
 
 /// What changes with every append and every ack.
 pub(super) struct Ledger {
-    file: StateFile,
+    pub(super) file: StateFile,
     pub(super) state: State,
     /// Appended and not known to be durable: sequence, readings of the stream through it, and when that was.
-    waiting: VecDeque<(u64, u64, Instant)>,
+    pub(super) waiting: VecDeque<(u64, u64, Instant)>,
     /// Drops that no ack covers.
-    dropping: Vec<Pending>,
+    pub(super) dropping: Vec<Pending>,
     pub(super) durable_through: u64,
-    durable_readings: u64,
+    pub(super) durable_readings: u64,
+    /// Dropped for want of room, noted in the state until a record says so.
+    pub(super) lost: Option<Lost>,
     /// Sequences at the end that cannot be read, and of which nothing says how many readings they had.
-    uncounted: u64,
-    appended_readings: u64,
+    pub(super) uncounted: u64,
+    pub(super) appended_readings: u64,
     pub(super) dictionary: BTreeMap<u32, v1::Series>,
     /// What every new segment begins with.
-    preamble_bytes: u64,
+    pub(super) preamble_bytes: u64,
     /// Bytes acknowledged since segments were last released.
-    releasable_bytes: u64,
+    pub(super) releasable_bytes: u64,
     /// `acked_through` and the first reading's time beyond it, once looked up.
     pub(super) oldest_unacked: Option<(u64, i64)>,
 }
@@ -96,6 +96,7 @@ impl Stream {
                 dropping: parts.dropping,
                 durable_through,
                 durable_readings,
+                lost: None,
                 uncounted: parts.uncounted,
                 appended_readings: durable_readings,
                 preamble_bytes: preamble(&parts.dictionary).len() as u64,
@@ -152,6 +153,11 @@ impl Stream {
             record: Some(v1::record::Record::Skip(skip)),
         });
         let appended = self.append(&mut ledger, &body, readings)?;
+        if let Some(lost) = ledger.lost.as_mut()
+            && reason == i32::from(v1::DropReason::SpoolNewest)
+        {
+            lost.told_at = Some(sequence);
+        }
         ledger.dropping.push(Pending {
             through: sequence,
             reason,
@@ -185,18 +191,6 @@ impl Stream {
         Ok(sequence)
     }
 
-    /// Books what the sink acknowledged.
-    pub(crate) fn settle(&self, piece: &Piece, bytes: u64) -> Settled {
-        let mut ledger = self.lock();
-        ledger.releasable_bytes += bytes;
-        ledger.state.account.settle(piece)
-    }
-
-    /// Takes the sink's books over: see [`Account::adopt`].
-    pub(crate) fn adopt(&self, at: (u64, u32), readings: u64, dropped: Dropped) {
-        self.lock().state.account.adopt(at, readings, dropped);
-    }
-
     /// Gives acknowledged segments back once `at_least` bytes are acknowledged; the state is durable
     /// before the first of them goes. Says whether it tried.
     pub(crate) fn release(&self, at_least: u64) -> Result<bool, SpoolError> {
@@ -211,81 +205,6 @@ impl Stream {
             .map_err(|source| self.io("release segments of", source))?;
         ledger.releasable_bytes = 0;
         Ok(true)
-    }
-
-    /// Notes, now and then, how far the stream is durable: what is missing behind that at the next start
-    /// was lost, and is counted.
-    pub(crate) fn note_progress(&self) -> Result<(), SpoolError> {
-        let mut ledger = self.lock();
-        self.refresh(&mut ledger);
-        if ledger.durable_through == ledger.state.known_through {
-            return Ok(());
-        }
-        self.checkpoint_locked(&mut ledger)
-    }
-
-    /// Makes the books durable: what was acknowledged, and the count at the end of the stream.
-    pub(crate) fn checkpoint(&self) -> Result<(), SpoolError> {
-        self.checkpoint_locked(&mut self.lock())
-    }
-
-    fn checkpoint_locked(&self, ledger: &mut Ledger) -> Result<(), SpoolError> {
-        self.refresh(ledger);
-        ledger.state.known_through = ledger.durable_through;
-        ledger.state.known_readings = ledger.durable_readings;
-        let Ledger { file, state, .. } = ledger;
-        file.write(state)
-            .map_err(|source| self.io("write the state of", source))
-    }
-
-    /// Notes, durably, that a sink is about to hear of this stream.
-    pub(crate) fn announce(&self) -> Result<(), SpoolError> {
-        let mut ledger = self.lock();
-        if ledger.state.announced {
-            return Ok(());
-        }
-        ledger.state.announced = true;
-        self.checkpoint_locked(&mut ledger)
-    }
-
-    /// Moves readings from refused to replayed, durably: they are in that stream now.
-    pub(crate) fn book_replay(&self, into: [u8; 16], readings: u64) -> Result<(), SpoolError> {
-        let mut ledger = self.lock();
-        ledger.state.replayed += readings;
-        ledger.state.replayed_into = into;
-        self.checkpoint_locked(&mut ledger)
-    }
-
-    /// Takes that back, if it was booked: the stream with this id, in hex, never became whole.
-    pub(crate) fn unbook_replay(&self, into: &str, readings: u64) -> Result<(), SpoolError> {
-        let mut ledger = self.lock();
-        if hex(&ledger.state.replayed_into) != into {
-            return Ok(());
-        }
-        ledger.state.replayed = ledger.state.replayed.saturating_sub(readings);
-        ledger.state.replayed_into = [0; 16];
-        self.checkpoint_locked(&mut ledger)
-    }
-
-    /// Notes, durably, that this is a copy that is not whole yet: the next start removes it. `origin` is the
-    /// stream it takes the place of, if any.
-    pub(crate) fn begin_copy(&self, origin: Option<[u8; 16]>) -> Result<(), SpoolError> {
-        let mut ledger = self.lock();
-        ledger.state.partial = true;
-        ledger.state.copied_from = origin;
-        self.checkpoint_locked(&mut ledger)
-    }
-
-    /// Notes, durably, that the copy is whole: from here on the next start removes the other.
-    pub(crate) fn end_copy(&self) -> Result<(), SpoolError> {
-        let mut ledger = self.lock();
-        ledger.state.partial = false;
-        self.checkpoint_locked(&mut ledger)
-    }
-
-    /// The stream this one was copied from.
-    pub(crate) fn copied_from(&self) -> Option<[u8; 16]> {
-        self.lock().state.copied_from
     }
 
     /// Drops the oldest segment that is not being written, the state first. Says which sequences went.
@@ -379,24 +298,6 @@ impl Stream {
         (ledger.durable_through, ledger.durable_readings)
     }
 
-    /// Counts what the end of an earlier run had and cannot be read, once a sink says how much that was: it has
-    /// `readings` of the stream through a sequence there. More than fits those batches is not believed.
-    pub(crate) fn count_end(&self, through: u64, readings: u64) {
-        let mut ledger = self.lock();
-        let counted_through = ledger.durable_through - ledger.uncounted;
-        if !(counted_through + 1..=ledger.durable_through).contains(&through) {
-            return;
-        }
-        let batches = through - counted_through;
-        let most = batches.saturating_mul(MAX_BATCH_READINGS as u64);
-        let beyond = readings.saturating_sub(ledger.durable_readings);
-        if beyond > 0 && beyond <= most {
-            ledger.durable_readings = readings;
-            ledger.appended_readings = readings;
-            ledger.uncounted -= batches;
-        }
-    }
-
     /// Readings that were appended and are not known to be durable, and since when the first of them wait.
     pub(crate) fn uncommitted(&self) -> (u64, Option<Instant>) {
         let mut ledger = self.lock();
@@ -442,57 +343,11 @@ impl Stream {
         self.journal.stats()
     }
 
-    /// What the sink acknowledged so far.
-    pub(crate) fn account(&self) -> Account {
-        self.lock().state.account.clone()
-    }
-
-    /// The stream's line of the ledger. Looks the oldest unacknowledged reading up on disk unless
-    /// the caller knows its time.
-    pub(crate) fn view(&self, oldest_unacked_ns: Option<i64>) -> StreamView {
-        let mut ledger = self.lock();
-        self.refresh(&mut ledger);
-        let oldest_unacked_ns =
-            oldest_unacked_ns.unwrap_or_else(|| self.oldest_unacked(&mut ledger));
-        let given_up = self.is_given_up();
-        let Ledger {
-            dropping,
-            state,
-            durable_readings,
-            ..
-        } = &mut *ledger;
-        let dropping = dropping::sum(dropping, state, given_up, *durable_readings);
-        let books = Books {
-            dropping,
-            stream_id: self.id,
-            live: self.is_live(),
-            account: ledger.state.account.clone(),
-            replayed: ledger.state.replayed,
-            produced: ledger.durable_readings,
-            oldest_unacked_ns,
-            bytes: self.bytes(),
-        };
-        books.view()
-    }
-
-    /// Moves what the writer has committed from waiting to durable.
-    fn refresh(&self, ledger: &mut Ledger) {
-        let committed = self.journal.progress().borrow().durable_through;
-        while let Some((sequence, readings, _)) = ledger.waiting.front().copied() {
-            if sequence > committed {
-                break;
-            }
-            ledger.durable_through = sequence;
-            ledger.durable_readings = readings;
-            ledger.waiting.pop_front();
-        }
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn io(&self, doing: &'static str, source: std::io::Error) -> SpoolError {
+    pub(super) fn io(&self, doing: &'static str, source: std::io::Error) -> SpoolError {
         SpoolError::Io {
             doing,
             path: Path::to_path_buf(&self.dir),

@@ -16,6 +16,7 @@ fn state(n: u64) -> State {
     };
     account.dropped[3] = n;
     State {
+        ends_lost: n % 2 == 1,
         account,
         announced: n.is_multiple_of(2),
         given_up: n.is_multiple_of(3),

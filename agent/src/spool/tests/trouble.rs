@@ -414,3 +414,47 @@ async fn files_that_are_removed_under_the_running_agent_cost_what_was_in_them() 
         assert_eq!(kept.dictionary(), BTreeMap::from([(1, series(1))]));
     }
 }
+
+/// A kill on a full disk: what was dropped by then, and noted, is in the books of the next start, once, whatever follows.
+///
+/// Mutations: nothing noted; the note not taken back once a record says so; the reason not told.
+#[tokio::test]
+async fn what_was_dropped_before_a_kill_on_a_full_disk_is_counted() {
+    let memory = Memory::new();
+    let (spool, _, _) = fill_disk(&memory, Overflow::DropNewest, 300).await;
+    let config = spool.shared.config.clone();
+    spool.flush_lost(false).unwrap();
+    let lost: u64 = spool.lock().lost.values().sum();
+    assert!(lost > 100, "{lost}");
+    let durable = oldest(&spool).durable();
+    memory.crash();
+    let after = open_on(Arc::new(memory.duplicate()), config.clone()).await;
+    let old = oldest(&after);
+    assert_eq!(old.durable(), (durable.0 + 1, durable.1 + lost));
+    assert_eq!(
+        old.reason_of_hole(durable.0 + 1),
+        v1::DropReason::SpoolNewest
+    );
+    let dropping = &after.ledger().totals.dropping;
+    assert_eq!(dropping.get("spool_newest"), Some(&lost), "{dropping:?}");
+    // The books are written again, by the next run and the one after it.
+    old.checkpoint().unwrap();
+    drop((after, old));
+    let again = open_on(Arc::new(memory.duplicate()), config.clone()).await;
+    assert_eq!(oldest(&again).durable(), (durable.0 + 1, durable.1 + lost));
+    drop(again);
+
+    // With room the same readings become a record: they are not counted beside it.
+    let memory = Memory::new();
+    let (spool, _, _) = fill_disk(&memory, Overflow::DropNewest, 300).await;
+    spool.flush_lost(false).unwrap();
+    let lost: u64 = spool.lock().lost.values().sum();
+    memory.set_capacity(None);
+    spool.finish().await.unwrap();
+    let produced = spool.ledger().totals.produced;
+    assert_eq!(produced % 100, 0, "whole batches, and {lost} dropped");
+    memory.crash();
+    let after = open_on(Arc::new(memory.duplicate()), config).await;
+    assert_eq!(after.ledger().totals.produced, 300 * 100);
+    assert_eq!(produced, 300 * 100);
+}
