@@ -252,6 +252,9 @@ impl Session {
             );
         }
         drop(stream);
+        if let v1::record::Record::Skip(skip) = &record {
+            self.tell_of_a_rollback(skip);
+        }
         load.put(record, readable);
         Ok(Outcome::Accepted)
     }
@@ -308,6 +311,17 @@ impl Session {
         self.ingest.inner.metrics.readings.inc_by(readings);
         (self.ingest.inner.offer)(packed.parcel(number));
         Ok(())
+    }
+
+    /// The agent says that the sink had acknowledged what it does not have.
+    fn tell_of_a_rollback(&self, skip: &v1::Skip) {
+        if skip.reason() == v1::DropReason::SinkRolledBack {
+            tracing::error!(
+                stream = %self.slot.key, readings = skip.readings,
+                "this sink has lost what it had acknowledged and the agent has let go of: it was restored from an older \
+                 copy, or its journal was damaged. Of streams that ended since that copy it knows nothing"
+            );
+        }
     }
 
     /// A stream that ends before what its agent once said it produced.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use weir_proto::v1::{DropReason, Report, Skip};
 use weir_tests::sender::{Call, Stream};
 use weir_tests::wait::until;
 use weir_tests::world::Sink;
@@ -85,6 +86,65 @@ async fn damage_in_the_sinks_journal_is_unexplained_to_the_reading() {
     assert_eq!(ledger["unexplained"], 50, "{ledger}");
     let again = Call::open(sink.grpc, &stream).await.expect("welcome");
     assert_eq!(again.welcome.durable_through, 6, "what follows was kept");
+}
+
+/// One flipped bit in the last group of a journal, acknowledged and in no file yet: the group is cut. Until the
+/// agent is back the ledger knows no more of it than what was reported before: it counts as spooled. Then the
+/// agent sends it again, or says that it is gone. Fails when the Welcome speaks of what was cut.
+#[tokio::test]
+async fn a_cut_end_of_the_sinks_journal_is_spooled_until_its_agent_says_what_is_left_of_it() {
+    for (reported, still_there) in [(true, true), (true, false), (false, false)] {
+        let place = tempfile::tempdir().expect("a directory");
+        let mut sink = Sink::start(place.path(), &[("STORE_FLUSH_INTERVAL", "1h")]).await;
+        let mut stream = Stream::new("cut", 4);
+        let mut call = Call::open(sink.grpc, &stream).await.expect("welcome");
+        let mut sent = Vec::new();
+        for number in 0..3_i64 {
+            let values: Vec<f64> = (0..50).map(|step| f64::from(step).sin()).collect();
+            let times: Vec<i64> = (0..50).map(|step| BASE + number * 100 + step).collect();
+            let batch = stream.batch(&times, &values);
+            sent.push(batch.clone());
+            let report = Report {
+                produced: if reported { 150 } else { 0 },
+                ..Report::default()
+            };
+            call.batch_and_report(batch, report).await;
+            call.acked(sent.len() as u64).await.expect("an ack");
+        }
+        sink.kill();
+        assert!(flip_inside(&sink.data().join("log"), &sent[2].payload));
+        sink.restart().await;
+        let figures = |line: &Value| {
+            let dropped = &line["dropped"]["sink_rolled_back"];
+            ["produced", "stored", "spooled", "unexplained"]
+                .map(|name| line[name].as_i64().expect("a count"))
+                .into_iter()
+                .chain([dropped.as_i64().unwrap_or(0)])
+                .collect::<Vec<i64>>()
+        };
+        let known = if reported { 150 } else { 100 };
+        let line = stream_of(&sink, "cut").await;
+        assert_eq!(figures(&line), [known, 100, known - 100, 0, 0], "{line}");
+
+        let mut call = Call::open(sink.grpc, &stream).await.expect("welcome");
+        assert_eq!(call.welcome.durable_through, 2);
+        if still_there {
+            call.batch(sent[2].clone()).await;
+        } else {
+            let skip = Skip {
+                from: 3,
+                through: 3,
+                reason: DropReason::SinkRolledBack.into(),
+                readings_before: 100,
+                readings: 50,
+            };
+            call.skip(skip).await;
+        }
+        call.acked(3).await.expect("an ack");
+        let line = stream_of(&sink, "cut").await;
+        let (stored, dropped) = if still_there { (150, 0) } else { (100, 50) };
+        assert_eq!(figures(&line), [150, stored, 0, 0, dropped], "{line}");
+    }
 }
 
 /// One flipped bit in the last group of a journal whose records are all in files: the sink starts, forgets
