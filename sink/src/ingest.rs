@@ -52,7 +52,7 @@ use crate::model::{StreamId, StreamKey};
 pub use fault::{Fault, Refusal, refused_code_name};
 pub use gate::Gate;
 pub(crate) use lost::Held;
-pub use lost::{Settled, Wanted};
+pub use lost::{LostStream, Wanted};
 pub use mark::{Mark, REASONS};
 pub use restore::RestoreError;
 pub use session::{Session, Taken};

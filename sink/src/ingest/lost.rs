@@ -79,7 +79,7 @@ impl Wanted {
 
 /// One stream that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
+pub struct LostStream {
     /// Whose.
     pub agent: String,
     /// Which.
@@ -178,7 +178,7 @@ impl Ingest {
 
     /// Gives up what an operator names: streams that are not connected and of which the agent still
     /// held something. Without a name, those that their agents leave out. Durable when it returns.
-    pub async fn settle_lost(&self, wanted: &Wanted) -> Result<Vec<Settled>, Fault> {
+    pub async fn settle_lost(&self, wanted: &Wanted) -> Result<Vec<LostStream>, Fault> {
         let mut settled = Vec::new();
         for one in self.standings(self.inner.clock.monotonic_ns()) {
             if wanted.lets(&one.slot, one.left_out_since.is_some()) {
@@ -244,7 +244,7 @@ impl Ingest {
         Ok(())
     }
 
-    async fn give_up(&self, slot: &Arc<Slot>) -> Result<Option<Settled>, Fault> {
+    async fn give_up(&self, slot: &Arc<Slot>) -> Result<Option<LostStream>, Fault> {
         // Whoever holds the lane is connected; who comes while it is held here waits a moment.
         let Ok(_lane) = Arc::clone(&slot.lane).try_lock_owned() else {
             return Ok(None);
@@ -264,7 +264,7 @@ impl Ingest {
             stream = %slot.key, agent, readings,
             "the agent holds this stream no more: its rest counts as dropped, spool_lost"
         );
-        Ok(Some(Settled {
+        Ok(Some(LostStream {
             agent,
             stream: slot.key.id,
             readings,
