@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
 
-.PHONY: help demo run build test crash-matrix soak storm sim mutants check fmt lint proto-lint deps bench fuzz clean
+.PHONY: help demo run build test crash-matrix soak storm sim mutants check fmt lint proto-lint deps bench bench-queries bench-paths gate fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +52,7 @@ else
 	WEIR_SIM_SEEDS=$(or $(SEEDS),1000) WEIR_SIM_FROM=$(or $(FROM),1) cargo test -p weir-tests --test simulation -- --nocapture every_
 endif
 
-check: fmt lint proto-lint test ## what CI runs: formatting, lints, every test (licences and structure among them)
+check: fmt lint proto-lint test gate ## what CI runs: formatting, lints, every test (licences and structure among them), ratios
 
 fmt: ## formatting is as rustfmt would have it
 	cargo fmt --all -- --check
@@ -68,8 +68,23 @@ proto-lint: ## the wire follows buf's STANDARD rules
 deps: ## licences, sources and doubles of what we depend on, offline
 	cargo test -p weir-tests --test dependencies
 
-bench: ## the benches of every hot path
+BENCH = $(CARGO_TARGET_DIR)/release
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+bench: ## writes the tables of docs/performance.md and its chart; PART=0.1 for a tenth of the work
+	cargo build --release -p weir-sink -p weir-bench --no-default-features
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist-small --target $(HOST) -p weir-agent
+	$(BENCH)/weir-bench report --agent $(CARGO_TARGET_DIR)/$(HOST)/dist-small/weir-agent --part $(or $(PART),1.0)
+
+bench-queries: ## the same for questions: needs a release build of all of DataFusion, some twenty minutes
+	cargo build --release -p weir-sink -p weir-bench
+	$(BENCH)/weir-bench queries
+
+bench-paths: ## the benches of every hot path by itself
 	cargo bench -p weir-bench
+
+gate: ## ratios of bytes and CPU within one run, that hold on any machine
+	cargo build --workspace --bins
+	$(CARGO_TARGET_DIR)/debug/weir-bench gate
 
 FUZZ_FACTOR ?= 100
 fuzz: ## hostile bytes for every parser, FUZZ_FACTOR (100) times as many as `make test` tries

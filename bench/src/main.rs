@@ -71,7 +71,11 @@ fn main() -> anyhow::Result<()> {
             Command::Footprint(args) => say(&[footprint::run(args).await?]),
             Command::Report(args) => report::run(args).await,
             Command::Replay(args) => say(&[replay::run(args).await?]),
-            Command::Gate(args) => say(&gate::run(args).await?),
+            Command::Gate(args) => {
+                let checks = gate::run(args).await?;
+                say(&checks)?;
+                gate::verdict(&checks)
+            }
         }
     })
 }

@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Directory with `weir-sink` and `weir-agent`; that of this program when not given.
     #[arg(long)]
     pub(crate) programs: Option<PathBuf>,
+    /// Another `weir-agent`, as an image has it.
+    #[arg(long)]
+    pub(crate) agent: Option<PathBuf>,
     /// The document with the marks.
     #[arg(long, default_value = "docs/performance.md")]
     pub(crate) document: PathBuf,
@@ -55,7 +58,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     for (series, interval_ms) in [(200, 1000), (1000, 100)] {
         let watch = footprint::Args {
             programs: Some(programs.clone()),
-            agent: None,
+            agent: args.agent.clone(),
             series,
             interval_ms,
             seconds: (60.0 * args.part) as u64 + 5,

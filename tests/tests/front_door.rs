@@ -33,6 +33,8 @@ mod outage;
 mod poison;
 #[path = "front_door/probes.rs"]
 mod probes;
+#[path = "front_door/pruning.rs"]
+mod pruning;
 #[path = "front_door/queries.rs"]
 mod queries;
 #[path = "front_door/rate.rs"]
