@@ -60,9 +60,10 @@ fn sources(config: Config, agent: &Agent) -> Sources {
 
 /// Parsing at the start and a peak now and then leave holes in the heap: a third of what an agent has of its own.
 async fn stay_small() {
+    tokio::time::sleep(memory::GIVE_BACK_EVERY).await;
     loop {
-        tokio::time::sleep(memory::GIVE_BACK_EVERY).await;
         memory::give_back();
+        tokio::time::sleep(30 * memory::GIVE_BACK_EVERY).await;
     }
 }
 
