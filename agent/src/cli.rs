@@ -7,12 +7,16 @@
 //! | `config` | shows every setting, its value and where that came from | 64 as above |
 //! | `status` | asks the running agent what it does | 69 when none answers |
 //! | `spool` | lists, checks and exports what is on disk: see `cli/spool.rs` | 1 when something is damaged |
+//! | `doctor` | checks everything an agent needs and says what to do | 1 when something fails, 64 when a setting does |
 //! | `health` | asks the running agent whether it is ready, for a container's health check | 1 when it is not |
 //!
 //! Every setting is a flag too, made from the same table as the environment variables.
 
 mod ask;
+mod doctor;
 mod spool;
+
+pub(crate) use ask::endpoint;
 
 use std::process::ExitCode;
 
@@ -51,7 +55,11 @@ fn start() -> anyhow::Result<Exit> {
     };
     let environment = Environment::current();
     let (name, own) = matches.subcommand().expect("clap asks for a subcommand");
-    let config = Config::read(Reader::from_args(&TABLE, own, &environment), &environment)?;
+    let config = Config::read(Reader::from_args(&TABLE, own, &environment), &environment);
+    if name == "doctor" {
+        return doctor::run(config, own);
+    }
+    let config = config?;
     match name {
         "validate" => validate(&config)?,
         "config" => show(&config, own)?,
@@ -87,6 +95,7 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(Command::new("status").about("Ask the running agent what it does").arg(json))
         .subcommand(spool::command())
+        .subcommand(doctor::command())
         .subcommand(Command::new("health").about("Ask the running agent whether it is ready: exit 0 or 1"))
 }
 

@@ -12,6 +12,7 @@
 pub mod assembly;
 pub mod cli;
 pub mod config;
+mod doctor;
 mod interruption;
 mod run;
 

@@ -63,6 +63,7 @@ mod tests;
 
 use connect::{Dial, Link};
 pub use drain::Drain;
+pub(crate) use failure::reason_of;
 use lane::{Common, Lane};
 use metrics::Metrics;
 use pace::{Pace, Role};

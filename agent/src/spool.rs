@@ -62,6 +62,7 @@ mod state;
 mod stream;
 mod survey;
 mod tend;
+pub(crate) mod verify;
 
 pub(crate) use content::{Content, content};
 pub(crate) use directory::hex;

@@ -15,6 +15,8 @@ mod delivery;
 mod demo;
 #[path = "front_door/disk.rs"]
 mod disk;
+#[path = "front_door/doctor.rs"]
+mod doctor;
 #[path = "front_door/files.rs"]
 mod files;
 #[path = "front_door/hostile.rs"]

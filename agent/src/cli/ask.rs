@@ -52,12 +52,10 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Exit> {
 }
 
 fn ask(config: &Config, path: &str) -> anyhow::Result<Result<Reply, Exit>> {
-    let Some(listen) = config.status_listen else {
+    let Some(url) = endpoint(config, path) else {
         output::note("status.listen is off: this agent cannot be asked");
         return Ok(Err(Exit::Unavailable));
     };
-    let url = format!("http://{}{path}", reachable(real(config, listen)));
-    let url = Url::parse(&url).context("cannot build the agent's address")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -68,6 +66,13 @@ fn ask(config: &Config, path: &str) -> anyhow::Result<Result<Reply, Exit>> {
             Ok(Err(Exit::Unavailable))
         }
     }
+}
+
+/// Where the running agent serves `path`; None when it serves nothing.
+pub(crate) fn endpoint(config: &Config, path: &str) -> Option<Url> {
+    let listen = config.status_listen?;
+    let url = format!("http://{}{path}", reachable(real(config, listen)));
+    Some(Url::parse(&url).expect("an address and a path of ours are a URL"))
 }
 
 /// Where an agent with a free port really listens, which stands in its data directory.

@@ -145,3 +145,29 @@ async fn agent_is_ready_without_a_sink() {
     let status = agent.status().await;
     assert_eq!(status["sink"]["connected"], false, "{status}");
 }
+
+/// Every metric stands in the operators' table. Red when one is added, or given another name, and not there.
+#[tokio::test]
+async fn every_metric_is_in_the_operators_table() {
+    let place = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(place.path(), &[]).await;
+    let agent = Agent::start(place.path(), "told", &sink.url(), &[]).await;
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let page = std::fs::read_to_string(page).expect("docs/operations.md");
+    for address in [sink.http, agent.status] {
+        let (_, metrics) = client::get(address, "/metrics").await.expect("an answer");
+        let metrics = String::from_utf8(metrics.to_vec()).expect("text");
+        let named = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "));
+        for (name, kind) in named.filter_map(|line| line.split_once(' ')) {
+            let end = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let row = format!("| `{name}{end}` | {kind} |");
+            assert!(page.contains(&row), "docs/operations.md has no row {row}");
+        }
+    }
+}
