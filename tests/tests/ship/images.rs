@@ -126,6 +126,7 @@ fn refused(arguments: &[&str]) -> (i32, String) {
     let run = [
         "run",
         "--rm",
+        "--timeout=60",
         "--pull=never",
         "--network",
         "none",
@@ -147,7 +148,7 @@ fn values_that_an_env_file_spoils_are_named() {
         ),
         ("WEIR_AGENT_NAME='press 7'", "WEIR_AGENT_NAME"),
         (
-            "WEIR_AGENT_SAMPLE_INTERVAL=1s \t",
+            "WEIR_AGENT_SAMPLE_INTERVAL =1s",
             "WEIR_AGENT_SAMPLE_INTERVAL",
         ),
         (
