@@ -137,30 +137,26 @@ fn refused(arguments: &[&str]) -> (i32, String) {
 }
 
 /// Red when a value with quotes, spaces or the line end of another system is taken for what it is not, or the fault does not
-/// say which.
+/// say which. podman takes the line end off what stands in a file; what comes by other ways keeps it.
 #[test]
 #[ignore = "needs the images: make images-check"]
 fn values_that_an_env_file_spoils_are_named() {
+    let assert_named = |arguments: &[&str], name: &str| {
+        let (code, text) = refused(arguments);
+        assert_eq!(code, 64, "{name}: {text}");
+        assert!(text.contains(name), "{name}: {text}");
+    };
     for (line, name) in [
-        (
-            "WEIR_AGENT_SINK_URL=\"http://sink:4317\"",
-            "WEIR_AGENT_SINK_URL",
-        ),
+        ("WEIR_AGENT_SINK_URL=\"http://sink\"", "WEIR_AGENT_SINK_URL"),
         ("WEIR_AGENT_NAME='press 7'", "WEIR_AGENT_NAME"),
-        (
-            "WEIR_AGENT_SAMPLE_INTERVAL =1s",
-            "WEIR_AGENT_SAMPLE_INTERVAL",
-        ),
-        (
-            "WEIR_AGENT_SPOOL_MAX_BYTES=1GiB\r",
-            "WEIR_AGENT_SPOOL_MAX_BYTES",
-        ),
+        ("WEIR_AGENT_RATE_BURST =2", "WEIR_AGENT_RATE_BURST"),
     ] {
         let file = env_file(&[line.to_owned()]);
-        let (code, text) = refused(&["--env-file", file.path().to_str().expect("UTF-8"), AGENT]);
-        assert_eq!(code, 64, "{line:?}: {text}");
-        assert!(text.contains(name), "{line:?}: {text}");
+        let path = file.path().to_str().expect("a path in UTF-8");
+        assert_named(&["--env-file", path, AGENT], name);
     }
+    let line = "WEIR_AGENT_SPOOL_MAX_BYTES=1GiB\r";
+    assert_named(&["-e", line, AGENT], "WEIR_AGENT_SPOOL_MAX_BYTES");
 }
 
 /// Red when a volume that cannot be written passes, or the error does not name the directory.
