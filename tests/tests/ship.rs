@@ -8,5 +8,7 @@ mod chart;
 mod engine;
 #[path = "ship/images.rs"]
 mod images;
+#[path = "ship/packaging.rs"]
+mod packaging;
 #[path = "ship/tools.rs"]
 mod tools;

@@ -22,7 +22,7 @@ pub(super) fn machine(commit: &str) -> anyhow::Result<String> {
     Ok(format!(
         "Commit `{commit}`. {model}, {cores} cores, {} GiB, Linux {}; load of the machine when the report was written: {}.\n",
         kib >> 20,
-        read("/proc/sys/kernel/osrelease").trim(),
+        release(&read("/proc/sys/kernel/osrelease")),
         load.split(' ').next().unwrap_or("unknown"),
     ))
 }
@@ -114,4 +114,13 @@ pub(super) fn restart(again: &restart::Outcome) -> String {
         again.caught_up_cpu_seconds,
         again.most_memory_mib,
     )
+}
+
+/// The first two numbers of a kernel's release: what follows is its builder's.
+fn release(text: &str) -> String {
+    text.trim()
+        .splitn(3, '.')
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(".")
 }
