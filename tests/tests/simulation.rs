@@ -21,6 +21,8 @@
 
 #[path = "simulation/agent.rs"]
 mod agent;
+#[path = "simulation/books.rs"]
+mod books;
 #[path = "simulation/check.rs"]
 mod check;
 #[path = "simulation/clock.rs"]
@@ -29,6 +31,8 @@ mod clock;
 mod committed;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/lives.rs"]
+mod lives;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/plan.rs"]

@@ -6,20 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_process::exit::Exit;
-use weir_proto::v1::DropReason;
 
+use crate::books::stream_adds_up;
 use crate::clock::BEGINNING_NS;
 use crate::committed::{Entry, StreamId};
+use crate::lives::lives;
 use crate::plan::Fault;
 use crate::record::{Taken, number_of};
 use crate::sink::{Line, Row};
-use crate::world::{Death, World};
+use crate::world::World;
 
 /// A journal may go so far beyond its limit for the records that say what it had to leave out.
 const RESERVE: u64 = 1 << 20;
 
 /// A scrape: agent, sensor, number.
-type Scrape = (usize, usize, usize);
+pub(crate) type Scrape = (usize, usize, usize);
 
 /// Holds at any time.
 pub(crate) fn running(world: &mut World) -> Result<(), String> {
@@ -100,7 +101,7 @@ pub(crate) fn at_rest(world: &mut World, lines: &[Line]) -> Result<(), String> {
     if let Some(scrape) = stored.difference(&covered).next() {
         return Err(format!("{scrape:?} is stored and was never committed"));
     }
-    lives(world, &covered)?;
+    lives(world, &covered, &lines)?;
     exits(world)
 }
 
@@ -117,7 +118,7 @@ fn unexplained(world: &World, lines: &[Line]) -> Result<(), String> {
 }
 
 /// Most readings that flipped bits of the sink's journal take.
-fn taken_by_flips(world: &World) -> u64 {
+pub(crate) fn taken_by_flips(world: &World) -> u64 {
     let layouts = world.agents.iter().map(|machine| &machine.layout);
     let metrics = layouts.map(|layout| layout.metrics as u64).max();
     world.sink_flips * (60 + metrics.unwrap_or_default())
@@ -200,227 +201,6 @@ fn time_is_right(row: &Row, taken: &Taken, interval_ns: i64) -> Result<(), Strin
         return Err(format!("{row:?} was taken at {taken:?}"));
     }
     Ok(())
-}
-
-/// What a stream's records come to.
-#[derive(Default)]
-struct Sums {
-    /// Readings of batches that are in the files.
-    found: u64,
-    /// Readings of skips, by reason.
-    skipped: BTreeMap<i32, u64>,
-    /// Readings of batches that no sink takes.
-    poison: u64,
-}
-
-/// A batch is stored whole or not at all.
-fn sums(
-    entries: &BTreeMap<u64, Entry>,
-    agent: usize,
-    stored: &BTreeSet<Scrape>,
-) -> Result<Sums, String> {
-    let mut sums = Sums::default();
-    for entry in entries.values() {
-        match entry {
-            Entry::Batch { scrapes, readings } => {
-                let here = scrapes
-                    .iter()
-                    .filter(|(sensor, number)| stored.contains(&(agent, *sensor, *number)))
-                    .count();
-                if here != 0 && here != scrapes.len() {
-                    return Err(format!(
-                        "{here} of {} scrapes of a batch are stored",
-                        scrapes.len()
-                    ));
-                }
-                if here > 0 {
-                    sums.found += readings;
-                }
-            }
-            Entry::Skip { reason, readings } => {
-                *sums.skipped.entry(*reason).or_default() += readings
-            }
-            Entry::Poison { readings } => sums.poison += readings,
-        }
-    }
-    Ok(sums)
-}
-
-/// Of each sensor a stream holds later scrapes behind earlier ones.
-fn in_order(entries: &BTreeMap<u64, Entry>) -> Result<(), String> {
-    let mut last: BTreeMap<usize, usize> = BTreeMap::new();
-    for entry in entries.values() {
-        let Entry::Batch { scrapes, .. } = entry else {
-            continue;
-        };
-        for (sensor, number) in scrapes {
-            if last
-                .insert(*sensor, *number)
-                .is_some_and(|before| before >= *number)
-            {
-                return Err(format!(
-                    "scrape {number} of sensor {sensor} is out of order"
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What the spool committed of a stream is stored, or counted in a drop with its reason, exactly.
-fn stream_adds_up(
-    world: &World,
-    agent: usize,
-    id: &StreamId,
-    line: Option<&Line>,
-    stored: &BTreeSet<Scrape>,
-) -> Result<(), String> {
-    let entries = &world.committed[agent].streams[id].entries;
-    in_order(entries)?;
-    let produced: u64 = entries.values().map(Entry::readings).sum();
-    let Some(line) = line else {
-        return match produced {
-            0 => Ok(()),
-            _ => Err(format!(
-                "the sink does not know a stream of agent-{agent} with {produced} readings"
-            )),
-        };
-    };
-    let said = |what: &str| format!("stream of agent-{agent}: {what}: {line:?}");
-    let Sums {
-        found,
-        skipped,
-        poison,
-    } = sums(entries, agent, stored).map_err(|what| said(&what))?;
-    let dropped = |reason: &str| line.dropped.get(reason).copied().unwrap_or_default();
-    let all_dropped: u64 = line.dropped.values().sum();
-    // Behind the last record of a stream nothing says that it is missing: it counts as still to come.
-    if line.produced != produced || line.spooled > taken_by_flips(world) {
-        return Err(said(&format!("the spool committed {produced}")));
-    }
-    if line.stored != found {
-        return Err(said(&format!("{found} readings of it are in the files")));
-    }
-    let gone = line.unexplained.unsigned_abs() + line.spooled;
-    if line.stored + all_dropped + gone != line.produced {
-        return Err(said(&format!("{produced} readings do not add up")));
-    }
-    for (reason, name) in [
-        (DropReason::SpoolNewest, "spool_newest"),
-        (DropReason::QueueOldest, "queue_oldest"),
-        (DropReason::QueueNewest, "queue_newest"),
-    ] {
-        let expected = skipped.get(&reason.into()).copied().unwrap_or_default();
-        let holes = dropped("spool_oldest") + dropped("damaged");
-        // A skip that lay in a hole itself went under the hole's reason.
-        if dropped(name) > expected || dropped(name) + holes < expected {
-            return Err(said(&format!("{expected} were skipped as {name}")));
-        }
-    }
-    // A flipped bit may take definitions, and what refers to them is set aside or refused.
-    let undefined = world.sink_flips > 0;
-    if dropped("refused") > poison && !undefined {
-        return Err(said(&format!("{poison} readings were to be refused")));
-    }
-    let flipped = world.plan.has(|fault| matches!(fault, Fault::Flip(..)));
-    for (reason, allowed) in [
-        ("damaged", flipped),
-        ("sink_rolled_back", false),
-        ("fold_error", undefined),
-    ] {
-        if dropped(reason) > 0 && !allowed {
-            return Err(said(&format!("nothing was to be {reason}")));
-        }
-    }
-    Ok(())
-}
-
-/// What each life of each agent took and did not commit: only the last of it, and only by its death.
-fn lives(world: &World, covered: &BTreeSet<Scrape>) -> Result<(), String> {
-    for (agent, machine) in world.agents.iter().enumerate() {
-        let record = machine.recording.lock();
-        for life in 1..=record.life {
-            let (mut taken, mut committed) = (0_u64, 0_u64);
-            let mut earliest_lost: Option<u64> = None;
-            for (sensor, all) in record.taken.iter().enumerate() {
-                for (number, one) in all.iter().enumerate().filter(|(_, one)| one.life == life) {
-                    taken += machine.layout.metrics as u64;
-                    if covered.contains(&(agent, sensor, number)) {
-                        committed += machine.layout.metrics as u64;
-                    } else {
-                        let at = earliest_lost.get_or_insert(one.at_ns);
-                        *at = one.at_ns.min(*at);
-                    }
-                }
-            }
-            let skipped = skipped(world, agent, life);
-            let death = world
-                .deaths
-                .iter()
-                .find(|death| (death.agent, death.life) == (agent, life));
-            let lost = taken.checked_sub(committed + skipped).ok_or_else(|| {
-                format!(
-                    "{} took {taken} in life {life}: {committed} committed, {skipped} skipped",
-                    machine.name
-                )
-            })?;
-            loss_is_bounded(world, agent, life, (lost, skipped, earliest_lost), death)?;
-        }
-    }
-    Ok(())
-}
-
-fn loss_is_bounded(
-    world: &World,
-    agent: usize,
-    life: usize,
-    (lost, skipped, earliest): (u64, u64, Option<u64>),
-    death: Option<&Death>,
-) -> Result<(), String> {
-    let machine = &world.agents[agent];
-    let clean = machine.exits().contains(&(life, Exit::Ok));
-    if clean && lost > 0 {
-        return Err(format!(
-            "{} lost {lost} readings of life {life}, which ended well, the first after {:?}",
-            machine.name,
-            std::time::Duration::from_nanos(earliest.unwrap_or_default())
-        ));
-    }
-    let (Some(death), Some(earliest)) = (death, earliest) else {
-        return Ok(());
-    };
-    if death.pressed || skipped > 0 || lost == 0 {
-        return Ok(());
-    }
-    // A step of the world, and the writing itself.
-    const SLACK_NS: u64 = 50_000_000;
-    let layout = &machine.layout;
-    // A group may wait for the one before it: the disk takes its time twice.
-    let bound = layout.batch_age + layout.commit_interval + 2 * layout.disk_latency;
-    let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX) + SLACK_NS;
-    if earliest + bound < death.at_ns {
-        let age = (death.at_ns - earliest) / 1_000_000;
-        return Err(format!(
-            "{} lost readings {age} ms old when it died, life {life}: {lost} in all",
-            machine.name
-        ));
-    }
-    Ok(())
-}
-
-/// Readings of this life that were given up before they were batched.
-fn skipped(world: &World, agent: usize, life: usize) -> u64 {
-    let streams = world.committed[agent].streams.values();
-    let entries = streams
-        .filter(|stream| stream.life == life)
-        .flat_map(|stream| stream.entries.values());
-    let skips = entries.filter_map(|entry| match entry {
-        Entry::Skip { reason, readings } if *reason != i32::from(DropReason::Damaged) => {
-            Some(*readings)
-        }
-        _ => None,
-    });
-    skips.sum()
 }
 
 /// A program ends well, or because its disk failed.
