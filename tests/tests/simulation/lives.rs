@@ -11,7 +11,8 @@ use crate::committed::{Entry, StreamId};
 use crate::sink::Line;
 use crate::world::{Death, World};
 
-/// What each life of each agent took and did not commit: only the last of it, and only by its death.
+/// What each life of each agent took and did not commit: only the last of it, and only by its death. Red when a note beside the
+/// records says twice what was dropped (seed 534).
 pub(crate) fn lives(
     world: &World,
     covered: &BTreeSet<Scrape>,
