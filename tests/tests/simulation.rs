@@ -49,13 +49,15 @@ mod world;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 
 use plan::Fault;
 use weir_fault::Mutant;
 use world::World;
 
 /// Seeds of every run of the tests.
-const SEEDS: u64 = 64;
+const SEEDS: u64 = 200;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -91,52 +93,47 @@ const EXPECTED: [&str; 12] = [
     "unexplained",
 ];
 
-/// The end of what happened.
-fn tail(world: Option<&World>) {
-    let lines = world.map(|world| world.trace.lines()).unwrap_or_default();
-    let from = lines.len().saturating_sub(30);
-    lines[from..].iter().for_each(|line| eprintln!("{line}"));
+/// What became of one seed.
+struct Lived {
+    seed: u64,
+    /// To be printed.
+    said: String,
+    well: bool,
+    seen: BTreeSet<String>,
 }
 
-/// Lives through a seed; false where something was wrong, which is told.
-fn holds(seed: u64, seen: &mut BTreeSet<String>) -> bool {
+/// Lives through a seed.
+fn live(seed: u64) -> Lived {
     let lived = catch_unwind(AssertUnwindSafe(|| world::run(seed)));
     let (world, outcome) = match lived {
         Ok((world, outcome)) => (Some(world), outcome),
         Err(_) => (None, Err("a panic, see above".to_owned())),
     };
-    let alone = number("WEIR_SIM_SEED").is_some();
-    if let (Some(world), true) = (&world, alone) {
-        world
-            .trace
-            .lines()
-            .iter()
-            .for_each(|line| eprintln!("{line}"));
-    }
+    let lines = world.as_ref().map(|world| world.trace.lines());
+    let lines = lines.unwrap_or_default();
     let hash = world.as_ref().map(|world| world.trace.hash());
-    eprintln!("seed {seed} trace {:016x}", hash.unwrap_or_default());
-    if outcome.is_err() && !alone {
-        tail(world.as_ref());
+    let mut said = String::new();
+    if number("WEIR_SIM_SEED").is_some() {
+        said += &(lines.join("\n") + "\n");
+    } else if outcome.is_err() {
+        said += &(lines[lines.len().saturating_sub(30)..].join("\n") + "\n");
     }
-    let Err(reason) = outcome else {
-        seen.extend(world.into_iter().flat_map(|world| world.seen));
-        return true;
-    };
-    eprintln!(
-        "{}",
-        world.map_or_else(
-            || plan::Plan::draw(seed).to_string(),
-            |world| world.plan.to_string()
-        )
-    );
-    eprintln!("seed {seed}: {reason}");
-    eprintln!(
-        "again: WEIR_SIM_SEED={seed} cargo test -p weir-tests --test simulation -- --nocapture"
-    );
-    false
+    said += &format!("seed {seed} trace {:016x}", hash.unwrap_or_default());
+    if let Err(reason) = &outcome {
+        let plan = world.as_ref().map(|world| world.plan.clone());
+        let plan = plan.unwrap_or_else(|| plan::Plan::draw(seed));
+        let again = "cargo test -p weir-tests --test simulation -- --nocapture";
+        said += &format!("\n{plan}\nseed {seed}: {reason}\nagain: WEIR_SIM_SEED={seed} {again}");
+    }
+    Lived {
+        seed,
+        said,
+        well: outcome.is_ok(),
+        seen: world.map(|world| world.seen).unwrap_or_default(),
+    }
 }
 
-/// Every reading a spool committed is stored once or counted, whatever happens.
+/// Every reading a spool committed is stored once or counted, whatever happens. Each processor lives its own worlds.
 #[test]
 fn every_reading_is_accounted_for_in_every_world() {
     log();
@@ -147,8 +144,33 @@ fn every_reading_is_accounted_for_in_every_world() {
             from..from + number("WEIR_SIM_SEEDS").unwrap_or(SEEDS)
         }
     };
-    let (mut seen, fixed) = (BTreeSet::new(), seeds == (1..1 + SEEDS));
-    let failed: Vec<u64> = seeds.filter(|seed| !holds(*seed, &mut seen)).collect();
+    let fixed = seeds == (1..1 + SEEDS);
+    let (mut seen, mut failed) = (BTreeSet::new(), Vec::new());
+    let next = AtomicU64::new(seeds.start);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let (lived, results) = mpsc::channel();
+        for _ in 0..workers {
+            let (lived, next, end) = (lived.clone(), &next, seeds.end);
+            scope.spawn(move || {
+                let seeds = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+                let worlds = seeds.take_while(|seed| *seed < end).map(live);
+                worlds.for_each(|world| lived.send(world).expect("the test listens"));
+            });
+        }
+        drop(lived);
+        for Lived {
+            seed,
+            said,
+            well,
+            seen: new,
+        } in results
+        {
+            eprintln!("{said}");
+            seen.extend(new);
+            failed.extend((!well).then_some(seed));
+        }
+    });
     eprintln!("seen: {seen:?}");
     assert!(failed.is_empty(), "seeds {failed:?} failed");
     let missing = EXPECTED.iter().find(|what| !seen.contains(**what));
