@@ -42,7 +42,7 @@ fn start(data: &Path, sink: &str, log: &Path) -> Child {
             "--simulated-mode",
             "counter",
             "--simulated-metrics",
-            "5",
+            "1",
         ])
         .args(["--sample-interval", "50ms", "--batch-max-age", "200ms"])
         .stderr(log)
@@ -76,12 +76,12 @@ async fn an_emulated_agent_delivers_is_killed_and_delivers_the_rest() {
     let (data, log): (PathBuf, PathBuf) = (place.path().join("data"), place.path().join("log"));
 
     let mut first = start(&data, &sink.url(), &log);
-    let before = stored(&sink, 200).await;
+    let before = stored(&sink, 40).await;
     first.kill().expect("it runs");
     first.wait().expect("it ends");
 
     let mut second = start(&data, &sink.url(), &log);
-    stored(&sink, before + 200).await;
+    stored(&sink, before + 40).await;
     let pid = rustix::process::Pid::from_child(&second);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     let ended = second.wait().expect("it ends");
