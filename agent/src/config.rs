@@ -235,6 +235,12 @@ fn sink_url(reader: &mut Reader) -> Url {
     if url.host_str().is_none_or(str::is_empty) {
         reader.fault("sink.url", "names no host: write http://host:4317");
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        reader.fault(
+            "sink.url",
+            "names a user, and a sink knows none: write http://host:4317",
+        );
+    }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         reader.fault(
             "sink.url",

@@ -28,19 +28,19 @@
 //! Stop: agents are told first and what they sent is made durable and acknowledged; then the fold
 //! writes what it holds; then the journal is closed.
 
+mod running;
+
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use weir_journal::{Committer, Journal, OpenError, Options, Storage};
 use weir_process::clock::Clock;
-use weir_process::exit::Exit;
 use weir_process::health::Health;
 use weir_process::metrics::Registry;
 use weir_process::shutdown::Shutdown;
@@ -55,6 +55,8 @@ use crate::maintenance::{Maintenance, MaintenanceConfig};
 use crate::metrics::{self, IngestMetrics};
 use crate::pulse::Pulse;
 use crate::store::Store;
+
+pub use running::Running;
 
 /// What runs the journal's writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,24 +171,6 @@ pub struct Sink {
     flush_interval: Duration,
 }
 
-/// A running sink. Dropping it stops nothing.
-pub struct Running {
-    shutdown: Shutdown,
-    /// The first reason to end with something else than success.
-    verdict: Verdict,
-}
-
-/// Why the sink ends, when it is not because it was told to.
-#[derive(Clone, Default)]
-struct Verdict(Arc<OnceLock<Exit>>);
-
-impl Verdict {
-    fn is(&self, exit: Exit) {
-        // The first one counts.
-        let _ = self.0.set(exit);
-    }
-}
-
 impl Sink {
     /// Takes the journal over at the catalog's position and reads what is behind it.
     ///
@@ -291,10 +275,7 @@ impl Sink {
             fold: fold.handle(),
             store: parts.store,
         });
-        let running = Running {
-            shutdown,
-            verdict: Verdict::default(),
-        };
+        let running = Running::new(shutdown);
         running.watch_gate(&health, &ingest);
         let pulse = Pulse::new(&health, flush_interval);
         let looking = pulse.watch(
@@ -327,69 +308,6 @@ impl Sink {
             journal.close();
         });
         Ok(running)
-    }
-}
-
-impl Running {
-    /// `/readyz` follows the journal; a journal that accepts nothing more ends the process.
-    fn watch_gate(&self, health: &Health, ingest: &Ingest) {
-        let stage = health.stage("journal", None);
-        let gate = ingest.gate().clone();
-        let (shutdown, verdict) = (self.shutdown.clone(), self.verdict.clone());
-        self.shutdown.spawn("gate", async move {
-            if let Err(fault) = gate.watch(&stage, &shutdown.token()).await {
-                tracing::error!(
-                    reason = %fault,
-                    "the journal failed and accepts nothing more: stopping, a restart recovers what is durable"
-                );
-                verdict.is(Exit::Io);
-                shutdown.stop();
-            }
-        });
-    }
-
-    fn serve(
-        &self,
-        served: impl Future<Output = Result<(), grpc::GrpcError>> + Send + 'static,
-    ) -> JoinHandle<()> {
-        let (shutdown, verdict) = (self.shutdown.clone(), self.verdict.clone());
-        self.shutdown.spawn("grpc", async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "stopping");
-                verdict.is(Exit::Software);
-                shutdown.stop();
-            }
-        })
-    }
-
-    fn fold(&self, fold: Fold, token: CancellationToken) -> JoinHandle<()> {
-        let (shutdown, verdict) = (self.shutdown.clone(), self.verdict.clone());
-        self.shutdown.spawn("fold", async move {
-            if let Err(error) = fold.run(token).await {
-                tracing::error!(%error, "stopping");
-                verdict.is(Exit::Io);
-                shutdown.stop();
-            }
-        })
-    }
-
-    /// Waits until it is told to stop, or cannot go on, and then for the end of every part, at most
-    /// for `grace`. What is late by then is named, and nothing is lost by it: the journal has it.
-    pub async fn until_stopped(self, grace: Duration) -> Exit {
-        self.shutdown.token().cancelled().await;
-        let late = self.shutdown.finish(grace).await;
-        if late.is_empty() {
-            tracing::info!("stopped");
-        } else {
-            tracing::warn!(
-                late = late.join(", "),
-                "stopped before these were done: what they held is in the journal"
-            );
-        }
-        if !self.shutdown.panicked().is_empty() {
-            self.verdict.is(Exit::Software);
-        }
-        self.verdict.0.get().copied().unwrap_or(Exit::Ok)
     }
 }
 

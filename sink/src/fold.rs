@@ -26,6 +26,7 @@ mod buffers;
 mod caution;
 mod clocks;
 mod definitions;
+mod error;
 mod flush;
 mod intake;
 pub(crate) mod latest;
@@ -54,6 +55,7 @@ use weir_process::health::Stage;
 use weir_proto::{batch, v1};
 
 pub(crate) use self::clocks::CLOCKS_BEGIN_NS;
+pub use self::error::FoldError;
 pub use self::flush::FlushCounts;
 pub(crate) use self::flush::INTENT_NS;
 pub use self::parcel::Parcel;
@@ -67,9 +69,7 @@ use self::state::State;
 use self::view::Views;
 use crate::catalog::{Catalog, CatalogError, DataFile, Position};
 use crate::envelope::Envelope;
-use crate::model::Kind;
-use crate::store::{Store, StoreError};
-use crate::writer::WriteError;
+use crate::store::Store;
 
 /// One journaled record, handed over by ingest.
 #[derive(Debug)]
@@ -117,61 +117,6 @@ impl Default for FoldConfig {
             max_intake_bytes: 64 << 20,
             // No longer than an operator who has brought the store back wants to wait.
             retry: (Duration::from_millis(200), Duration::from_secs(4)),
-        }
-    }
-}
-
-/// Why the fold cannot begin or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum FoldError {
-    /// The catalog failed, or belongs to another sink by now.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A file could not be made.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// What the catalog holds does not fit together.
-    #[error("catalog is damaged: {0}: restore it from a backup")]
-    Damaged(String),
-    /// Records between catalog and journal are missing.
-    #[error(
-        "catalog stands at journal record {position}, the journal begins at {oldest}: restore the \
-         catalog or the journal that belong together"
-    )]
-    Missing {
-        /// Where the catalog stands.
-        position: u64,
-        /// The first record there is.
-        oldest: u64,
-    },
-    /// The journal is older than the catalog.
-    #[error(
-        "catalog stands at journal record {position}, the journal ends before {next}: it was \
-         restored from a backup; move it away, so that a new one begins"
-    )]
-    RolledBack {
-        /// Where the catalog stands.
-        position: u64,
-        /// The number the journal would give next.
-        next: u64,
-    },
-    /// Told to stop before the flush was done; the journal still has it.
-    #[error("stopped before the flush was done")]
-    Stopped,
-}
-
-impl FoldError {
-    /// What it asks of whoever sees it.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Catalog(CatalogError::Database(_)) | Self::Store(_) | Self::Stopped => {
-                Kind::Unavailable
-            }
-            Self::Missing { .. } | Self::RolledBack { .. } => Kind::Precondition,
-            Self::Catalog(_) | Self::Write(_) | Self::Damaged(_) => Kind::Internal,
         }
     }
 }

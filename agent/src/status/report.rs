@@ -120,9 +120,6 @@ impl Report {
         let view = sources.spool.ledger();
         let spool = Spool::of(sources, &view);
         let totals = view.totals;
-        let mut url = config.sink_url.clone();
-        // A URL that cannot carry a user has none to hide.
-        let _ = url.set_username("").and_then(|()| url.set_password(None));
         let link = sources.link.borrow().clone();
         let budget = Budget::of(sources);
         Self {
@@ -134,7 +131,7 @@ impl Report {
             ready: failing.is_empty(),
             failing,
             sink: Sink {
-                url: url.to_string(),
+                url: config.sink_url.to_string(),
                 connected: link == LinkState::Connected,
                 state: match link {
                     LinkState::Connecting => "connecting".to_owned(),
