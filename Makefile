@@ -2,6 +2,10 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/weir/target
 export CARGO_TERM_COLOR ?= auto
+# cargo tells by times alone what is out of date, so the build of one checkout would pass for that of another
+# whose files are older. Whoever did not build last has Weir's own crates built anew.
+$(shell mkdir -p $(CARGO_TARGET_DIR); cd $(CARGO_TARGET_DIR); [ "$$(cat checkout 2>/dev/null)" = "$(CURDIR)" ] || \
+	{ rm -rf {.,*}/{debug,release,dist,dist-small}/.fingerprint/weir-*; echo "$(CURDIR)" >checkout; })
 # The release of buf (a linter for .proto files) that npm installs for `make proto-lint`.
 BUF_VERSION := 1.75.0
 TOOLS := $(HOME)/.cache/weir/tools
