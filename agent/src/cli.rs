@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use weir_process::config::{Faults, Reader};
-use weir_process::env::{Environment, load_dotenv};
+use weir_process::env::{Environment, file_flag, load_dotenv};
 use weir_process::exit::{Exit, after_clap};
 use weir_process::logging;
 use weir_process::metrics::version_with_commit;
@@ -48,11 +48,11 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> anyhow::Result<Exit> {
-    load_dotenv()?;
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return Ok(after_clap(&error)),
     };
+    load_dotenv(&matches)?;
     let environment = Environment::current();
     let (name, own) = matches.subcommand().expect("clap asks for a subcommand");
     let config = Config::read(Reader::from_args(&TABLE, own, &environment), &environment);
@@ -87,6 +87,7 @@ pub(crate) fn command() -> Command {
         .version(version_with_commit(env!("CARGO_PKG_VERSION")))
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .arg(file_flag())
         .args(TABLE.args())
         .subcommand(Command::new("run").about("Sample, keep and deliver until told to stop"))
         .subcommand(Command::new("validate").about("Check the configuration and report every fault"))

@@ -1,6 +1,6 @@
 //! The environment: `.env` loaded before any thread exists, and a snapshot of the variables as a plain map.
 //!
-//! In: the process environment and an optional `.env` in the working directory. Out: [`Environment`], which is passed
+//! In: the process environment and an optional `.env` in the working directory, or a file that is named in its place. Out: [`Environment`], which is passed
 //! on as an argument, so that nothing else in the program reads a global. A variable that is already set wins over
 //! `.env`; a malformed `.env` is an error that names the line and never shows a value.
 
@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, value_parser};
+
+const FILE_FLAG: &str = "env-file";
 
 /// The variables a program was started with, read once.
 #[derive(Clone, Debug, Default)]
@@ -40,17 +44,35 @@ pub enum DotenvError {
     },
 }
 
-/// Loads `.env` from the working directory into the environment, if there is one, and says which file it was.
+/// The flag that names a file to be read in place of `.env`, for every command of a program.
+pub fn file_flag() -> Arg {
+    Arg::new(FILE_FLAG)
+        .long(FILE_FLAG)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .global(true)
+        .help("read variables from this file in place of .env, as a service's own in /etc/weir")
+}
+
+/// Loads the file that [`file_flag`] names, or `.env` in the working directory if there is one, into the environment, and says
+/// which file it was.
 ///
 /// Must be called in a plain `fn main`, before any thread or runtime exists: changing the environment of a process
 /// with threads is a data race.
 ///
 /// # Errors
-/// When the file exists and cannot be read, or a line of it cannot be understood. Nothing is loaded then.
-pub fn load_dotenv() -> Result<Option<PathBuf>, DotenvError> {
-    let path = Path::new(".env");
+/// When the file exists and cannot be read, a named one does not exist, or a line cannot be understood. Nothing is loaded then.
+pub fn load_dotenv(matches: &ArgMatches) -> Result<Option<PathBuf>, DotenvError> {
+    let named = matches.get_one::<PathBuf>(FILE_FLAG);
+    let path = named.map_or(Path::new(".env"), PathBuf::as_path);
     let Some(text) = read_dotenv(path)? else {
-        return Ok(None);
+        return match named {
+            None => Ok(None),
+            Some(path) => Err(DotenvError::Unreadable {
+                path: path.clone(),
+                source: io::ErrorKind::NotFound.into(),
+            }),
+        };
     };
     dotenvy::from_read(text.as_bytes()).map_err(|error| fault(path, &text, error))?;
     Ok(Some(path.to_path_buf()))
@@ -236,7 +258,12 @@ mod tests {
     #[test]
     #[ignore = "run as a child process by the_real_environment_wins_over_the_file"]
     fn child_that_loads() {
-        if let Some(path) = load_dotenv().unwrap() {
+        let named = std::env::var("AS_NAMED").ok();
+        let arguments = named.map(|path| vec!["x".to_owned(), "--env-file".to_owned(), path]);
+        let matches = clap::Command::new("x")
+            .arg(file_flag())
+            .get_matches_from(arguments.unwrap_or_default());
+        if let Some(path) = load_dotenv(&matches).unwrap() {
             println!("\nloaded {}", path.display());
         }
         let environment = Environment::current();
@@ -245,19 +272,45 @@ mod tests {
         }
     }
 
+    /// What the child shows of itself, started in this directory.
+    fn loaded(dir: &Path, named: &str) -> (bool, String) {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        if !named.is_empty() {
+            child.env("AS_NAMED", named);
+        }
+        let output = child
+            .args(["--exact", "env::tests::child_that_loads"])
+            .args(["--ignored", "--nocapture"])
+            .current_dir(dir)
+            .env("WEIR_CHILD_A", "real")
+            .output()
+            .unwrap();
+        let shown = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&shown).into_owned(),
+        )
+    }
+
+    /// Seen red with: `.env` read where another file is named; a named file that is missing passed over.
+    #[test]
+    fn a_named_file_comes_in_place_of_the_usual_one() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".env"), "WEIR_CHILD_B=usual\n").unwrap();
+        fs::write(dir.path().join("agent.env"), "WEIR_CHILD_C=named\n").unwrap();
+        let (_, shown) = loaded(dir.path(), "agent.env");
+        let expected = "\nloaded agent.env\nWEIR_CHILD_A=real\nWEIR_CHILD_C=named\n";
+        assert!(shown.contains(expected), "{shown}");
+        let (well, shown) = loaded(dir.path(), "none.env");
+        assert!(!well && shown.contains("none.env"), "{shown}");
+    }
+
     #[test]
     fn the_real_environment_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let text = "\u{feff}WEIR_CHILD_A=file\nWEIR_CHILD_B=\"from file\"\n";
         fs::write(dir.path().join(".env"), text).unwrap();
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "env::tests::child_that_loads"])
-            .args(["--ignored", "--nocapture"])
-            .current_dir(dir.path())
-            .env("WEIR_CHILD_A", "real")
-            .output()
-            .unwrap();
-        let shown = String::from_utf8(output.stdout).unwrap();
+        let (_, shown) = loaded(dir.path(), "");
         let expected = "\nloaded .env\nWEIR_CHILD_A=real\nWEIR_CHILD_B=from file\n";
         assert!(shown.contains(expected), "{shown}");
     }

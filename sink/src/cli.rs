@@ -33,15 +33,15 @@ use crate::config::{Config, TABLE};
 
 /// The program. Call it from a plain `fn main`: it changes the environment before any thread exists.
 pub fn main() -> Exit {
-    if let Err(error) = env::load_dotenv() {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return after_clap(&error),
+    };
+    if let Err(error) = env::load_dotenv(&matches) {
         output::note(&error.to_string());
         return Exit::Usage;
     }
-    let environment = Environment::current();
-    match command().try_get_matches() {
-        Ok(matches) => dispatch(&matches, &environment),
-        Err(error) => after_clap(&error),
-    }
+    dispatch(&matches, &Environment::current())
 }
 
 fn command() -> Command {
@@ -57,6 +57,7 @@ fn command() -> Command {
         .version(version)
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .arg(env::file_flag())
         .args(TABLE.args())
         .subcommand(Command::new("run").about("run the sink"))
         .subcommand(Command::new("validate").about("check the settings"))
