@@ -14,7 +14,7 @@ HELM_VERSION := 3.17.3.post1
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 PODMAN_COMPOSE_VERSION := 1.6.0
 
-.PHONY: help demo run build test tools images images-check arm64 arm64-check deb up down crash-matrix soak storm sim mutants check fmt lint \
+.PHONY: help demo run build test tools images images-check arm64 arm64-check deb release up down crash-matrix soak storm sim mutants check fmt lint \
     proto-lint deps bench bench-queries bench-paths gate fuzz clean
 
 help: ## list the targets
@@ -54,34 +54,75 @@ podman build --format docker --pull=never --network host --layers -f docker/Dock
 endef
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 COMMIT = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+# What this machine cannot do of `make check` is said where it would be done, and once more at the end: part, reason.
+SKIPPED = $(CARGO_TARGET_DIR)/skipped
+SKIP = mkdir -p $(SKIPPED) && echo "SKIPPED: $(2)" | tee $(SKIPPED)/$(1); exit 0
 
 images: ## weir-agent and weir-sink as images, with podman: PROFILE (dist-small and dist), TAG (latest)
 	@$(call ENGINE); $(call IMAGE,agent,$(or $(PROFILE),dist-small),$(or $(TAG),latest)) && $(call IMAGE,sink,$(or $(PROFILE),dist),$(or $(TAG),latest))
 
-images-check: tools ## builds the images (the sink's with the dev profile) and runs them: limits, cut, drain, compose
+images-check: tools ## builds the images (the sink's with the dev profile) and runs them: limits, cut, drain, compose, the chart's pods, the package
+	@rm -f $(SKIPPED)/images
 	@settings=$$(docker/engine.sh --install); code=$$?; \
-	if [ $$code = 75 ]; then echo "SKIPPED: images are neither built nor run: podman cannot be used here"; exit 0; fi; \
+	if [ $$code = 75 ]; then $(call SKIP,images,images are neither built nor run: podman cannot be used here); fi; \
 	[ $$code = 0 ] || exit $$code; eval "$$settings"; \
 	$(call IMAGE,agent,dist-small,check) && $(call IMAGE,sink,dev,check) && \
-	cargo test -p weir-tests --test ship -- --ignored --test-threads 1 images::
+	{ $(CARGO_DEB); } && cargo build --workspace --bins && \
+	cargo deb -q -p weir-agent --no-build --profile dev -o $(CARGO_TARGET_DIR)/check.deb && \
+	WEIR_PACKAGE=$(CARGO_TARGET_DIR)/check.deb cargo test --workspace --test ship -- --ignored --test-threads 1 images:: pods:: package::
 
 CARGO_DEB_VERSION := 3.8.0
+CARGO_DEB = command -v cargo-deb >/dev/null || cargo install --locked cargo-deb@$(CARGO_DEB_VERSION)
 deb: ## the agent's Debian package, optimised: weir-agent.deb here; TARGET=aarch64-unknown-linux-gnu for a Raspberry Pi
-	@command -v cargo-deb >/dev/null || cargo install --locked cargo-deb@$(CARGO_DEB_VERSION)
-	cargo deb -p weir-agent --profile dist-small $(if $(TARGET),--target $(TARGET)) -o weir-agent.deb
+	@$(CARGO_DEB)
+	WEIR_COMMIT=$(COMMIT) $(if $(TARGET),$(ARM_COMPILERS)) cargo deb -p weir-agent --profile dist-small $(if $(TARGET),--target $(TARGET)) -o weir-agent.deb
 
 ARM := aarch64-unknown-linux-gnu
+ARM_COMPILERS := CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+# Compilers and emulator; fails with the reason where this machine cannot have them.
+define ARM_TOOLS
+{ rustup target add $(ARM) >/dev/null 2>&1 || { echo "rustup cannot add $(ARM)"; false; }; } && \
+{ { command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64-static; } >/dev/null || \
+{ apt-get update -q && apt-get install -qy --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static; }; }
+endef
 # The emulator gets a program that needs nothing of the other machine; the sink without SQL, whose build takes a fraction.
-arm64: ## both programs for arm64 (a Raspberry Pi), dev profile; the sink without SQL
-	@rustup target add $(ARM)
-	@command -v aarch64-linux-gnu-gcc >/dev/null || (apt-get update -q && apt-get install -qy --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
-	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --target $(ARM) -p weir-agent -p weir-sink --bins --no-default-features
+ARM_BUILD = $(ARM_COMPILERS) RUSTFLAGS="-C target-feature=+crt-static" \
+	cargo build --target $(ARM) -p weir-agent -p weir-sink --bins --no-default-features
 
-arm64-check: arm64 ## the agent for arm64, emulated, against this machine's sink
-	@command -v qemu-aarch64-static >/dev/null || apt-get install -qy --no-install-recommends qemu-user-static
-	cargo build --workspace --bins
-	WEIR_ARM64_AGENT=$(CARGO_TARGET_DIR)/$(ARM)/debug/weir-agent cargo test -p weir-tests --test ship -- --ignored arm64
+arm64: ## both programs for arm64 (a Raspberry Pi), dev profile; the sink without SQL
+	@$(ARM_TOOLS)
+	$(ARM_BUILD)
+
+arm64-check: ## the agent for arm64, emulated, against this machine's sink; both programs are built
+	@rm -f $(SKIPPED)/arm64
+	@{ $(ARM_TOOLS); } || { $(call SKIP,arm64,nothing is built or run for arm64: its compilers and the emulator cannot be had here); }; \
+	$(ARM_BUILD) && cargo build --workspace --bins && \
+	WEIR_ARM64_AGENT=$(CARGO_TARGET_DIR)/$(ARM)/debug/weir-agent cargo test --workspace --test ship -- --ignored arm64
+
+CARGO_CYCLONEDX_VERSION := 0.5.9
+DIST = $(CARGO_TARGET_DIR)/release-$(VERSION)
+# A file out of an image, so that what is handed out by itself is what the image runs: image, file.
+OUT_OF = name=$$(podman create --pull=never $(1)) && podman cp $$name:/$(2) $(DIST)/$(2)-$(VERSION)-$(HOST) && podman rm $$name >/dev/null
+release: tools images ## what a release carries: programs, images, packages, chart, lists of parts, checksums; docs/operations.md says how long it takes
+	@$(CARGO_DEB)
+	@command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx@$(CARGO_CYCLONEDX_VERSION)
+	rm -rf $(DIST) && mkdir -p $(DIST)
+	@$(call ENGINE); for part in agent sink; do \
+		$(call OUT_OF,weir-$$part:$(or $(TAG),latest),weir-$$part) && \
+		podman save -q --format docker-archive weir-$$part:$(or $(TAG),latest) | gzip -n >$(DIST)/weir-$$part-$(VERSION)-image.tar.gz || exit 1; done
+	WEIR_COMMIT=$(COMMIT) cargo deb -p weir-agent --profile dist-small -o $(DIST)/
+	@$(ARM_TOOLS)
+	WEIR_COMMIT=$(COMMIT) $(ARM_COMPILERS) cargo deb -p weir-agent --profile dist-small --target $(ARM) -o $(DIST)/
+	WEIR_COMMIT=$(COMMIT) $(ARM_COMPILERS) RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist-small --target $(ARM) -p weir-agent
+	cp $(CARGO_TARGET_DIR)/$(ARM)/dist-small/weir-agent $(DIST)/weir-agent-$(VERSION)-$(ARM)
+ifneq ($(ARM_SINK),)
+	WEIR_COMMIT=$(COMMIT) $(ARM_COMPILERS) RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --target $(ARM) -p weir-sink
+	cp $(CARGO_TARGET_DIR)/$(ARM)/dist/weir-sink $(DIST)/weir-sink-$(VERSION)-$(ARM)
+endif
+	$(TOOLS)/venv/bin/helm package charts --destination $(DIST)
+	cargo cyclonedx -q --format json --override-filename parts.cdx
+	@for part in agent sink; do mv $$part/parts.cdx.json $(DIST)/weir-$$part-$(VERSION).cdx.json || exit 1; done; rm -f */parts.cdx.json
+	cd $(DIST) && sha256sum -- * >SHA256SUMS && ls -l
 
 up: images tools ## a sink and three agents by compose; SQL and ledger at 127.0.0.1:4318
 	@$(call ENGINE); $(TOOLS)/venv/bin/podman-compose -f docker/compose.yaml up -d --no-build

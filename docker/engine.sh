@@ -20,9 +20,9 @@ cannot() {
 }
 
 install() {
-    command -v podman >/dev/null && command -v debootstrap >/dev/null && return
-    [ "$(id -u)" = 0 ] || cannot "podman is not installed, and only root can install it"
-    { apt-get update -q && apt-get install -qy --no-install-recommends podman buildah runc netavark aardvark-dns conmon debootstrap iproute2; } >&2 ||
+    command -v podman >/dev/null && command -v debootstrap >/dev/null && command -v catatonit >/dev/null && return
+    [ "$(id -u)" = 0 ] || { command -v podman >/dev/null && return; } || cannot "podman is not installed, and only root can install it"
+    { apt-get update -q && apt-get install -qy --no-install-recommends podman buildah runc netavark aardvark-dns conmon catatonit debootstrap iproute2; } >&2 ||
         cannot "podman cannot be installed from this machine's packages"
 }
 

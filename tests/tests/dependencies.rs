@@ -37,6 +37,10 @@ const BANNED: &[(&str, &str)] = &[
         "tikv-jemalloc-sys",
         "breaks on 16 KiB pages of a Raspberry Pi 5",
     ),
+    (
+        "memmap2",
+        "a mapped file that shrinks or cannot be read ends the program; pages differ in size",
+    ),
 ];
 
 /// Crates whose types cross our borders: a second version would not fit the first.

@@ -1,4 +1,4 @@
-//! What we ship: the chart and what it says about settings, and the images. Tools come from `make tools`.
+//! What we ship: the chart and what it says about settings, its pods, the images, the Debian package. Tools come from `make tools`.
 
 #[path = "ship/arm64.rs"]
 mod arm64;
@@ -8,7 +8,11 @@ mod chart;
 mod engine;
 #[path = "ship/images.rs"]
 mod images;
+#[path = "ship/package.rs"]
+mod package;
 #[path = "ship/packaging.rs"]
 mod packaging;
+#[path = "ship/pods.rs"]
+mod pods;
 #[path = "ship/tools.rs"]
 mod tools;

@@ -10,22 +10,41 @@ use weir_tests::world::Sink;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The program of another machine, by the emulator.
-fn foreign() -> Command {
+/// Bytes of a page, as machines have them: most, a Raspberry Pi 5, some servers.
+const PAGES: [&str; 3] = ["4096", "16384", "65536"];
+
+/// The program of another machine with such pages, by the emulator.
+fn foreign(page: &str) -> Command {
     let program =
         std::env::var("WEIR_ARM64_AGENT").expect("make arm64-check says where the program is");
     let mut command = Command::new("qemu-aarch64-static");
-    command.arg(program).env_clear().stdin(Stdio::null());
+    command.args(["-p", page]).arg(program);
+    command.env_clear().stdin(Stdio::null());
     command
 }
 
-fn start(data: &Path, sink: &str, log: &Path) -> Child {
+/// How the program's parts are aligned in memory, from its ELF header: a kernel refuses those below its page's size.
+fn alignments() -> Vec<u64> {
+    let program = std::env::var("WEIR_ARM64_AGENT").expect("as above");
+    let bytes = fs::read(program).expect("the program");
+    let number = |at: usize, long: usize| {
+        let bytes = bytes[at..at + long].iter().rev();
+        bytes.fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    let index = |at, long| usize::try_from(number(at, long)).expect("a place in the file");
+    let (first, size, count) = (index(32, 8), index(54, 2), index(56, 2));
+    let parts = (0..count).map(|part| first + part * size);
+    let loaded = parts.filter(|part| number(*part, 4) == 1);
+    loaded.map(|part| number(part + 48, 8)).collect()
+}
+
+fn start(page: &str, data: &Path, sink: &str, log: &Path) -> Child {
     let log = fs::OpenOptions::new()
         .append(true)
         .create(true)
         .open(log)
         .expect("a log");
-    foreign()
+    foreign(page)
         .args(["run", "--data-dir"])
         .arg(data)
         .args([
@@ -58,33 +77,41 @@ async fn stored(sink: &Sink, at_least: u64) -> u64 {
     .await
 }
 
-/// Red when the agent assumes pages of 4 KiB, this machine's byte order or its atomics: the emulated one is killed, started
-/// again and stopped, and the sink has each reading once.
+/// Red when the agent assumes this machine's byte order or its atomics, was linked for pages of 4 KiB alone (with
+/// `-Wl,-z,max-page-size=4096`), or cannot read on other pages what it wrote: it is killed, started on a machine with
+/// larger ones, and at last stopped, and the sink has each reading once.
 #[tokio::test]
 #[ignore = "needs the program: make arm64-check"]
 async fn an_emulated_agent_delivers_is_killed_and_delivers_the_rest() {
     let place = tempfile::tempdir().expect("a directory");
-    let said = foreign()
-        .arg("--version")
-        .output()
-        .expect("the emulator starts");
+    let said = foreign(PAGES[0]).arg("--version").output();
+    let said = said.expect("the emulator starts");
     assert!(
         String::from_utf8_lossy(&said.stdout).starts_with("weir-agent"),
         "{said:?}"
     );
+    let alignments = alignments();
+    let fits = |alignment: &u64| *alignment >= 65_536;
+    assert!(
+        !alignments.is_empty() && alignments.iter().all(fits),
+        "{alignments:?}"
+    );
     let sink = Sink::start(place.path(), &[]).await;
     let (data, log): (PathBuf, PathBuf) = (place.path().join("data"), place.path().join("log"));
 
-    let mut first = start(&data, &sink.url(), &log);
-    let before = stored(&sink, 40).await;
-    first.kill().expect("it runs");
-    first.wait().expect("it ends");
-
-    let mut second = start(&data, &sink.url(), &log);
-    stored(&sink, before + 40).await;
-    let pid = rustix::process::Pid::from_child(&second);
+    let [before, others @ ..] = PAGES;
+    let mut agent = start(before, &data, &sink.url(), &log);
+    let mut had = stored(&sink, 40).await;
+    for page in others {
+        agent.kill().expect("it runs");
+        agent.wait().expect("it ends");
+        agent = start(page, &data, &sink.url(), &log);
+        had = stored(&sink, had + 40).await;
+    }
+    let mut last = agent;
+    let pid = rustix::process::Pid::from_child(&last);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-    let ended = second.wait().expect("it ends");
+    let ended = last.wait().expect("it ends");
     let log = fs::read_to_string(&log).expect("a log");
     assert!(ended.success(), "{ended:?}: {log}");
 

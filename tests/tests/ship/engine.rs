@@ -54,6 +54,7 @@ pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 pub(crate) struct Site {
     pub(crate) name: String,
     containers: Vec<String>,
+    pods: Vec<String>,
     volumes: Vec<String>,
 }
 
@@ -66,6 +67,7 @@ impl Site {
         Site {
             name,
             containers: Vec::new(),
+            pods: Vec::new(),
             volumes: Vec::new(),
         }
     }
@@ -94,6 +96,21 @@ impl Site {
         done(&[&own[..], more, &[image]].concat());
         name
     }
+
+    /// A container that somebody else makes, gone with the site.
+    pub(crate) fn holds(&mut self, name: &str) {
+        self.containers.push(name.to_owned());
+    }
+
+    /// The same for a pod.
+    pub(crate) fn holds_pod(&mut self, name: &str) {
+        self.pods.push(name.to_owned());
+    }
+
+    /// The same for a volume.
+    pub(crate) fn holds_volume(&mut self, name: &str) {
+        self.volumes.push(name.to_owned());
+    }
 }
 
 impl Drop for Site {
@@ -106,6 +123,13 @@ impl Drop for Site {
                 );
             }
             podman(&["rm", "-f", "-t", "0", name]);
+        }
+        for name in &self.pods {
+            if std::thread::panicking() {
+                let logs = podman(&["pod", "logs", "--names", "--tail", "40", name]);
+                eprintln!("--- logs of pod {name}\n{}", said(&logs));
+            }
+            podman(&["pod", "rm", "-f", "-t", "0", name]);
         }
         for name in &self.volumes {
             podman(&["volume", "rm", "-f", name]);

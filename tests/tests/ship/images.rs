@@ -21,7 +21,7 @@ fn env_file(lines: &[String]) -> tempfile::NamedTempFile {
     file
 }
 
-fn sink(site: &mut Site) -> String {
+pub(crate) fn sink(site: &mut Site) -> String {
     let name = site.start(
         "sink",
         SINK,
@@ -47,12 +47,12 @@ fn agent(site: &mut Site, sink: &str) -> String {
 }
 
 /// A figure of the agent's own ledger.
-fn own(agent: &str, figure: &str) -> Option<u64> {
+pub(crate) fn own(agent: &str, figure: &str) -> Option<u64> {
     asked(agent, &["/weir-agent", "status", "--json"])?["ledger"][figure].as_u64()
 }
 
 /// Stored, spooled and unexplained readings of all streams in the sink's ledger.
-fn sums(sink: &str) -> [i64; 3] {
+pub(crate) fn sums(sink: &str) -> [i64; 3] {
     let ledger = asked(sink, &["/weir-sink", "ledger", "--json"]).expect("a ledger");
     let streams = ledger["streams"].as_array().expect("streams");
     ["stored", "spooled", "unexplained"].map(|figure| {

@@ -35,7 +35,7 @@ fn the_packages_settings_are_the_programs() {
     for (name, value) in own {
         let default = known.iter().find(|known| known.0 == name);
         let default = default.unwrap_or_else(|| panic!("{name} is no setting")).1;
-        let chosen = name == "WEIR_AGENT_PROFILE";
+        let chosen = matches!(name, "WEIR_AGENT_PROFILE" | "WEIR_AGENT_DATA_DIR");
         assert!(
             chosen || value == default,
             "{name}: {value} is not its default, {default}"
@@ -67,6 +67,13 @@ fn the_unit_gives_time_and_takes_rights() {
     );
     assert_eq!(directive(&unit, "RestartPreventExitStatus"), ["64"]);
     assert_eq!(directive(&unit, "ExecStart"), ["/usr/bin/weir-agent run"]);
+    let place = format!(
+        "WEIR_AGENT_DATA_DIR=/var/lib/{}",
+        directive(&unit, "StateDirectory")[0]
+    );
+    assert_eq!(directive(&unit, "Environment"), [&*place]);
+    let own = read("agent/packaging/agent.env");
+    assert!(own.lines().any(|line| line == place), "{place}");
     let manifest = read("agent/Cargo.toml");
     for asset in [
         "\"usr/bin/\"",
