@@ -14,6 +14,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tonic::metadata::MetadataMap;
 use url::Url;
 use weir_process::config::{Effective, Faults, Reader, Sources};
 use weir_process::env::Environment;
@@ -21,6 +22,7 @@ use weir_process::logging::Logging;
 
 use crate::budget::{self, Waits};
 use crate::buffer;
+use crate::identity::Credential;
 use crate::queue::{self, Weight};
 use crate::sampler::SensorConfig;
 use crate::sender::{Order, SenderConfig};
@@ -322,6 +324,7 @@ fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> 
     let request_max_bytes = bounded_bytes(reader, "request.max_bytes", 1024..=LARGEST_REQUEST);
     let config = SenderConfig {
         sink_url: sink_url.to_string(),
+        credential: credential(reader),
         agent: agent.to_owned(),
         software: concat!("weir-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
         request_rate: reader.rate_within("rate.requests_per_second", SLOWEST..=FASTEST),
@@ -357,6 +360,15 @@ fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> 
         );
     }
     config
+}
+
+fn credential(reader: &mut Reader) -> Credential {
+    let (token, file) = reader.secret("sink.token");
+    let credential = Credential::new(token, file);
+    if let Err(error) = credential.show(&mut MetadataMap::new()) {
+        reader.fault("sink.token", error.to_string());
+    }
+    credential
 }
 
 /// How long delivery may go on after a stop: what is left of the grace goes to the last commit.

@@ -20,6 +20,7 @@ mod batch;
 mod budget;
 mod buffer;
 pub mod dead_letter;
+pub mod identity;
 pub mod ledger;
 mod pulse;
 mod queue;

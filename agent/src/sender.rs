@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use weir_process::health::Health;
 use weir_process::metrics::Registry;
 
+use crate::identity::Credential;
 use crate::spool::Spool;
 
 pub mod connect;
@@ -88,6 +89,8 @@ pub enum Order {
 pub struct SenderConfig {
     /// `http://host:port` of the sink.
     pub sink_url: String,
+    /// What the sink knows this agent by.
+    pub credential: Credential,
     /// The agent's name in Hello.
     pub agent: String,
     /// Program and version in Hello, as in `weir-agent/0.1.0`.
@@ -160,10 +163,13 @@ impl Sender {
         registry: &Registry,
     ) -> Result<Sender, BadUrl> {
         let link = Link::new(&config.sink_url, config.connect_timeout, config.ack_timeout);
-        let link = link.map_err(|error| BadUrl {
+        let mut link = link.map_err(|error| BadUrl {
             url: config.sink_url.clone(),
             reason: failure::reason_of(&error),
         })?;
+        link.show(config.credential.clone());
+        let admission = health.stage("sink", None);
+        admission.ok();
         spool.register(registry);
         let rate = Rate::new(config.request_rate, config.request_burst);
         Ok(Sender {
@@ -171,6 +177,7 @@ impl Sender {
             drain: watch::Sender::new(Drain::default()),
             common: Common {
                 link,
+                admission,
                 pace: Pace::new(rate, config.backlog_share, config.request_max_bytes),
                 metrics: Metrics::new(registry),
                 state: watch::Sender::new(LinkState::Connecting),

@@ -21,5 +21,6 @@ pub mod place;
 pub mod probes;
 pub mod progress;
 pub mod random;
+pub mod secret;
 pub mod shutdown;
 pub mod work;

@@ -32,6 +32,24 @@ pub fn answer(path: &str, health: &Health, registry: &Registry) -> Option<Respon
     }
 }
 
+/// The same for whoever may not know more: names of stages that are not fine, without why. Nothing but probes.
+pub fn brief(path: &str, health: &Health) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let result = if path == "/livez" {
+        health.live()
+    } else {
+        health.ready()
+    };
+    match result {
+        Ok(()) => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        Err(failing) => {
+            let line = |one: Failing| format!("{}: not ready\n", one.stage);
+            let text = failing.into_iter().map(line).collect();
+            reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+        }
+    }
+}
+
 fn verdict(result: Result<(), Vec<Failing>>, notes: Vec<Failing>) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     match result {
@@ -99,6 +117,19 @@ mod tests {
         assert_eq!(ask("/livez", &health).await, (200, "ok\n".to_owned()));
         files.ok();
         assert_eq!(ask("/readyz", &health).await, (200, "ok\n".to_owned()));
+    }
+
+    /// Red when a reason, which may name a file or an agent, is told to everybody.
+    #[tokio::test]
+    async fn whoever_may_not_know_more_is_told_the_stage_alone() {
+        let health = Health::new(Arc::new(ManualClock::new(0)));
+        health.stage("fold", None).failing("/secret/path is gone");
+        health.stage("files", None).note("samples/tenant=other");
+        let told = brief("/readyz", &health);
+        assert_eq!(told.status(), 503);
+        let body = told.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "fold: not ready\n");
+        assert_eq!(brief("/livez", &health).status(), 200);
     }
 
     #[tokio::test]

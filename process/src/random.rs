@@ -69,6 +69,16 @@ pub fn id() -> io::Result<[u8; 16]> {
     Ok(id)
 }
 
+/// Bytes that nobody can guess, for secrets: always the system's, a seed does not change them.
+///
+/// # Errors
+/// When the system's source cannot be read.
+pub fn secret<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open(SYSTEM)?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// At least 0 and less than 1.
 pub fn fraction() -> f64 {
     // The 53 bits that a double holds.
@@ -132,6 +142,16 @@ mod tests {
         let (drawn, one, two) = other.join().unwrap();
         assert_ne!(drawn, number());
         assert_ne!(one, two);
+    }
+
+    /// Red when secrets follow from a seed.
+    #[test]
+    fn a_secret_cannot_be_drawn_again_by_a_seed() {
+        let drawn = || {
+            let _seeded = seed(5);
+            secret::<32>().unwrap()
+        };
+        assert_ne!(drawn(), drawn());
     }
 
     #[test]

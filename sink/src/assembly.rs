@@ -45,6 +45,7 @@ use weir_process::health::Health;
 use weir_process::metrics::Registry;
 use weir_process::shutdown::Shutdown;
 
+use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::fold::{Fold, FoldConfig, FoldError, FoldHandle, FoldParts};
@@ -165,6 +166,7 @@ pub struct Sink {
     parts: Parts,
     fold: Fold,
     ingest: Ingest,
+    access: Access,
     health: Health,
     registry: Registry,
     maintenance: MaintenanceConfig,
@@ -209,11 +211,24 @@ impl Sink {
             parts,
             fold,
             ingest,
+            access: Access::open_to_all(),
             health,
             registry,
             maintenance: maintenance_config(config),
             flush_interval: config.store.flush_interval,
         })
+    }
+
+    /// Asks agents who they are; without it nobody is.
+    #[must_use]
+    pub fn asking(mut self, access: Access) -> Sink {
+        self.access = access;
+        self
+    }
+
+    /// Who may speak.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// What the ledger is put together from; answers before, while and after the sink runs.
@@ -257,6 +272,7 @@ impl Sink {
             parts,
             fold,
             ingest,
+            access,
             health,
             registry,
             maintenance,
@@ -293,7 +309,7 @@ impl Sink {
         let maintaining = running
             .shutdown
             .spawn("maintenance", maintenance.run(token.clone()));
-        let serving = running.serve(grpc::serve(incoming, ingest, token));
+        let serving = running.serve(grpc::serve(incoming, ingest, access, token));
         let fold_token = CancellationToken::new();
         let folding = running.fold(fold, fold_token.clone());
         let (journal, catalog) = (parts.journal, parts.catalog);

@@ -1,6 +1,6 @@
 //! Counting rows from both ends: what the streams say was stored, and what the files hold.
 //!
-//! In: the catalog as of one moment, and every live file, read whole, one at a time. Out: per
+//! In: the catalog as of one moment, and every live file, read whole, one at a time; of all tenants or of one. Out: per
 //! tenant the two counts, and the files that are not what was written, by name.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,18 @@ use crate::store::Store;
 
 /// One line per tenant. Takes as long as reading every live file.
 pub async fn audit(catalog: &Catalog, store: &Store) -> Result<Vec<AuditLine>, CatalogError> {
-    let (sums, files) = catalog.audit_data().await?;
+    audit_of(catalog, store, None).await
+}
+
+/// The same of one tenant, or of all. Files of others are not read.
+pub async fn audit_of(
+    catalog: &Catalog,
+    store: &Store,
+    tenant: Option<&str>,
+) -> Result<Vec<AuditLine>, CatalogError> {
+    let (mut sums, mut files) = catalog.audit_data().await?;
+    sums.retain(|sum| tenant.is_none_or(|tenant| sum.tenant == tenant));
+    files.retain(|file| tenant.is_none_or(|tenant| *file.tenant == *tenant));
     let mut lines: BTreeMap<String, AuditLine> = BTreeMap::new();
     for sum in sums {
         let line = AuditLine {

@@ -1,5 +1,5 @@
 //! What the sink knows beside the files: how far the journal is folded, every stream with
-//! its counts, every series, every file, and what could not be folded.
+//! its counts, every series, every file, what could not be folded, who may speak, and what was done.
 //!
 //! In: one [`Commit`] per flush of the fold, written as one transaction that moves the
 //! position by compare-and-set or does nothing at all. Out: the state a restart begins with,
@@ -8,7 +8,9 @@
 //! Promise: a commit is durable when it returns, happens once or not at all, and is refused
 //! when another process has taken over or the position is not where the caller left it.
 
+mod access;
 mod backend;
+mod credentials;
 mod files;
 mod load;
 mod memory;
@@ -28,6 +30,7 @@ use weir_proto::v1;
 use crate::model::StreamId;
 
 pub use backend::Backend;
+pub use credentials::{Deed, Deeds, Token};
 pub use memory::{Faults, Memory};
 pub use sqlite::Sqlite;
 

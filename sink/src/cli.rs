@@ -9,12 +9,17 @@
 //! | `ledger` | shows a running sink's ledger; exit 1 when anything is unexplained |
 //! | `files` | names data files that are missing or damaged; `files accept-loss FILE` gives one up |
 //! | `health` | asks whether a running sink is ready |
+//! | `token create`, `list`, `revoke` | makes, lists and ends tokens, in the catalog |
+//! | `audit` | shows who changed what, and who was turned away |
 //! | `recover` | counts journal records that can no longer be had as lost, so that the sink starts |
 //!
 //! Settings can be given to every command; those that ask find the sink by `--url`, else by the
-//! `endpoints.json` in its data directory, else by `http.listen`.
+//! `endpoints.json` in its data directory, else by `http.listen`. They show the token of `--token-file`, else that of
+//! `token`, else, to the sink of this data directory, the one that it left there for its own machine.
 
 mod ask;
+mod credentials;
+mod door;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -74,26 +79,38 @@ fn command() -> Command {
                 .about("ask a running sink")
                 .arg(Arg::new("query").required(true).help("one statement"))
                 .arg(format)
-                .arg(url()),
+                .args(door()),
         )
         .subcommand(ledger())
         .subcommand(files())
         .subcommand(
             Command::new("health")
                 .about("ask whether a running sink is ready")
-                .arg(url()),
+                .args(door()),
         )
+        .subcommand(credentials::token())
+        .subcommand(credentials::audit())
         .subcommand(Command::new("recover").about(
             "count journal records that can no longer be had as lost, so that the sink starts",
         ))
 }
 
-/// Where the sink is asked.
-fn url() -> Arg {
-    Arg::new("url")
-        .long("url")
-        .value_name("URL")
-        .help("where the sink answers, as in http://127.0.0.1:4318")
+/// Where the sink is asked, and as whom.
+fn door() -> [Arg; 3] {
+    [
+        Arg::new("url")
+            .long("url")
+            .value_name("URL")
+            .help("where the sink answers, as in http://127.0.0.1:4318"),
+        Arg::new("token-file")
+            .long("token-file")
+            .value_name("FILE")
+            .help("a file with the token to show"),
+        Arg::new("tenant")
+            .long("tenant")
+            .value_name("TENANT")
+            .help("whose data, on the sink's own machine: other callers have one tenant"),
+    ]
 }
 
 fn agent() -> Arg {
@@ -120,7 +137,7 @@ fn ledger() -> Command {
                     "also read every file: its checksum, its rows",
                 ))
                 .arg(agent())
-                .arg(url())
+                .args(door())
                 .subcommand(
                     Command::new("settle")
                         .about("count what a deleted spool or a dead agent still held as lost")
@@ -137,7 +154,7 @@ fn ledger() -> Command {
                                 .value_name("ID")
                                 .help("only this stream: its id, or the 8 digits that the ledger shows"),
                         )
-                        .arg(url()),
+                        .args(door()),
                 )
 }
 
@@ -145,7 +162,7 @@ fn files() -> Command {
     Command::new("files")
         .about("name data files of a running sink that are missing or damaged")
         .arg(flag("json", "print the answer as it is"))
-        .arg(url())
+        .args(door())
         .subcommand(
             Command::new("accept-loss")
                 .about("let queries go on without a file that is lost")
@@ -160,7 +177,7 @@ fn files() -> Command {
                         .required(true)
                         .help("the file as errors and `weir-sink files` name it"),
                 )
-                .arg(url()),
+                .args(door()),
         )
 }
 
@@ -179,6 +196,7 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
         "validate" => printed(output::line("settings are valid")),
         "config" => show(&effective),
         "recover" => recover(&config),
+        "token" | "audit" => credentials::run(name, arguments, &config),
         _ => ask::run(name, arguments, &config),
     }
 }

@@ -16,6 +16,7 @@ use url::Url;
 use weir_process::config::{Effective, Faults, Reader, Sources};
 use weir_process::env::Environment;
 use weir_process::logging::Logging;
+use weir_process::secret::Secret;
 use weir_proto::limits::MAX_BATCH_BYTES;
 
 use crate::ingest::IngestConfig;
@@ -48,6 +49,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// What statements may use.
     pub query: QueryConfig,
+    /// What the commands of this program show to a running sink.
+    pub token: Option<Secret>,
     /// How long a stop may take.
     pub shutdown_grace: Duration,
     /// What is logged and how.
@@ -154,6 +157,7 @@ impl Config {
             ingest: read_ingest(reader, journal.max_bytes),
             store: read_store(reader),
             query: read_query(reader),
+            token: Some(reader.secret("token").0).filter(|token| !token.is_empty()),
             shutdown_grace: reader.duration("shutdown.grace"),
             logging: Logging::read(reader, environment),
             data_dir,

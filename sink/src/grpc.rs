@@ -1,10 +1,11 @@
 //! The gRPC port: delivery, health and reflection.
 //!
-//! Generated types come in here and stop at `ingest`. A connection is kept alive by pings, so
+//! Every call passes `gate`, which knows who makes it. Generated types come in here and stop at `ingest`. A connection is kept alive by pings, so
 //! that an agent that vanished does not hold its stream; what one message may make the sink hold
 //! is [`MAX_MESSAGE_BYTES`].
 
 mod delivery;
+mod gate;
 mod messages;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,6 @@ mod tests;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,10 +31,11 @@ use weir_proto::FILE_DESCRIPTOR_SET;
 use weir_proto::limits::MAX_MESSAGE_BYTES;
 use weir_proto::v1::delivery_service_server::{DeliveryServiceServer, SERVICE_NAME};
 
+use crate::access::Access;
 use crate::ingest::{Fault, Ingest};
-use crate::model::DEFAULT_TENANT;
 
 use delivery::Delivery;
+use gate::Gate;
 use messages::Own;
 
 /// Pings go out this often, and are answered within [`PING_TIMEOUT`].
@@ -84,11 +85,12 @@ pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStrea
 }
 
 /// Serves until `token`, then ends every call with what is durable acknowledged, and returns when
-/// all connections are closed. The connections may be any that tonic can serve: those of
+/// all connections are closed. Who may call what, `access` says. The connections may be any that tonic can serve: those of
 /// [`incoming`], or of a simulated network.
 pub async fn serve<I, C, E>(
     incoming: I,
     ingest: Ingest,
+    access: Access,
     token: CancellationToken,
 ) -> Result<(), GrpcError>
 where
@@ -108,12 +110,7 @@ where
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let calls = TaskTracker::new();
-    let delivery = Delivery::new(
-        ingest,
-        Arc::from(DEFAULT_TENANT),
-        calls.clone(),
-        token.clone(),
-    );
+    let delivery = Delivery::new(ingest, access.clone(), calls.clone(), token.clone());
     let delivery =
         DeliveryServiceServer::new(delivery).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let draining = {
@@ -131,7 +128,9 @@ where
             calls.wait().await;
         }
     };
+    let gate = tower::layer::layer_fn(move |inner| Gate::new(inner, access.clone()));
     Server::builder()
+        .layer(gate)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)

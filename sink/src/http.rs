@@ -7,17 +7,22 @@
 //! | POST `/v1/ledger/settle` `?agent=NAME&stream=ID` | the streams that were given up |
 //! | GET `/v1/files` | files that are missing or damaged, and those whose loss was accepted |
 //! | POST `/v1/files/accept-loss` `?file=PATH` | the file that was given up |
+//! | GET `/v1/audit` `?since=24h&limit=1000` | lines of the audit log, oldest first |
 //! | GET `/livez` `/readyz` `/healthz` `/metrics` | see `weir_process::probes` |
 //!
-//! An error is `{"error":{"kind":"...","message":"..."}}` with the status of the one table in
+//! Who may ask for what is in `access::table`, by which requests find their way; what is answered from is the
+//! caller's tenant's ([`Own`]). An error is `{"error":{"kind":"...","message":"..."}}` with the status of the one table in
 //! `model`. Bodies, headers, time and the number of connections are bounded.
 
+pub(crate) mod audit;
 mod files;
+mod own;
 mod parameters;
 pub mod sql;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,14 +36,16 @@ use weir_process::http::{Limits, Request, Response, respond};
 use weir_process::metrics::Registry;
 use weir_process::probes;
 
-use crate::audit::audit;
+use crate::access::table::{self, Page, Route};
+use crate::access::{self, Access, Caller, Denied};
 use crate::catalog::Catalog;
 use crate::fold::FoldHandle;
 use crate::ingest::Ingest;
-use crate::ledger::{self, Audit, GivenUp, GivenUpStream, Ledger, Line};
+use crate::ledger::{self, GivenUp, GivenUpStream, Ledger, Line};
 use crate::model::Kind;
 use crate::store::Store;
 
+pub use own::Own;
 use parameters::{Filter, wanted};
 use sql::Sql;
 
@@ -54,6 +61,8 @@ const LIMITS: Limits = Limits {
 
 /// Everything that questions are answered from.
 pub struct Front {
+    /// Who may ask.
+    pub access: Access,
     /// For the probes.
     pub health: Health,
     /// For `/metrics`.
@@ -64,7 +73,7 @@ pub struct Front {
     pub books: Books,
 }
 
-/// What the ledger is put together from.
+/// What the ledger is put together from, of all tenants. A request sees [`Books::of`] one.
 #[derive(Clone)]
 pub struct Books {
     /// What is durable.
@@ -80,30 +89,11 @@ pub struct Books {
 }
 
 impl Books {
-    /// One line per stream as of now.
+    /// One line per stream as of now, of all tenants.
     pub fn lines(&self) -> Vec<Line> {
         let folded = self.fold.streams();
         let streams = self.ingest.streams();
         ledger::lines(folded, &streams, self.clock.wall_ns())
-    }
-
-    async fn audit(&self) -> Result<Vec<Audit>, Refusal> {
-        let lines = audit(&self.catalog, &self.store).await.map_err(|error| {
-            tracing::error!(%error, "audit failed");
-            Refusal::of(Kind::Internal, "audit failed; the log says more")
-        })?;
-        Ok(lines
-            .into_iter()
-            .map(|line| Audit {
-                unexplained: line.unexplained(),
-                tenant: line.tenant,
-                stored: line.stored,
-                in_files: line.in_files,
-                expired: line.expired,
-                lost: line.lost,
-                faults: line.faults,
-            })
-            .collect())
     }
 }
 
@@ -117,61 +107,136 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, token: Cancellation
 }
 
 impl Front {
-    /// The one place where paths are told apart.
+    /// The one place where paths are told apart: by the table, which says who may ask, too.
     pub async fn answer(&self, request: Request) -> Response {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        let answer = match request.uri().path() {
-            "/v1/sql" if request.method() == Method::POST => self.sql.answer(&request).await,
-            "/v1/sql" => Err(Refusal::method("POST")),
-            "/v1/ledger/settle" if request.method() == Method::POST => {
-                self.settle(request.uri().query().unwrap_or("")).await
-            }
-            "/v1/ledger/settle" => Err(Refusal::method("POST")),
-            "/v1/files/accept-loss" if request.method() == Method::POST => {
-                self.accept_loss(request.uri().query().unwrap_or("")).await
-            }
-            "/v1/files/accept-loss" => Err(Refusal::method("POST")),
-            "/v1/files" if reads => Ok(self.files()),
-            "/v1/files" => Err(Refusal::method("GET")),
-            "/v1/ledger" if reads => self.ledger(request.uri().query().unwrap_or("")).await,
-            path => match probes::answer(path, &self.health, &self.registry) {
-                Some(answer) if reads => Ok(answer),
-                Some(_) => Err(Refusal::method("GET")),
-                None if path == "/v1/ledger" => Err(Refusal::method("GET")),
-                None => Err(Refusal::of(
-                    Kind::NotFound,
-                    format!("there is nothing at {path}"),
-                )),
-            },
+        let answer = match self.admit(&request).await {
+            Ok((route, caller)) => self.page(route, &caller, &request).await,
+            Err(refusal) => Err(refusal),
         };
         answer.unwrap_or_else(Refusal::into_response)
     }
 
-    async fn settle(&self, query: &str) -> Result<Response, Refusal> {
-        let wanted = wanted(query, &self.books.ingest.streams())?;
-        let settled = self.books.ingest.settle_lost(&wanted).await;
-        let settled = settled.map_err(|fault| Refusal::of(fault.kind(), fault.to_string()))?;
-        let streams = settled.into_iter().map(|one| GivenUpStream {
-            agent: one.agent,
-            stream_id: one.stream.to_string(),
-            readings: one.readings,
-        });
-        let answer = GivenUp {
-            streams: streams.collect(),
+    /// What is asked for, and by whom, if they may.
+    async fn admit(&self, request: &Request) -> Result<(&'static Route, Caller), Refusal> {
+        let path = request.uri().path();
+        let route = table::route(path).ok_or_else(|| {
+            let text = format!("there is nothing at {path}");
+            Refusal::of(Kind::NotFound, text)
+        })?;
+        let asked = match *request.method() {
+            Method::HEAD => &Method::GET,
+            ref other => other,
         };
-        Ok(json(StatusCode::OK, &answer))
+        if *asked != route.method {
+            return Err(Refusal::method(&route.method));
+        }
+        let asked = access::Request {
+            address: request.extensions().get::<SocketAddr>().copied(),
+            headers: request.headers(),
+            object: path,
+        };
+        let caller = self.access.ask(asked, route.need).await;
+        Ok((route, caller.map_err(|denied| Refusal::denied(&denied))?))
     }
 
-    async fn ledger(&self, query: &str) -> Result<Response, Refusal> {
-        let filter = Filter::parse(query)?;
-        let mut lines = self.books.lines();
-        lines.retain(|line| filter.lets(line));
-        let mut ledger = Ledger::new(lines).without(self.books.file_lost());
-        if filter.audit {
-            ledger.audit = Some(self.books.audit().await?);
+    async fn page(
+        &self,
+        route: &Route,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Response, Refusal> {
+        let own = self.books.of(caller.tenant());
+        let query = request.uri().query().unwrap_or("");
+        match route.page {
+            Page::Sql => self.sql.answer(&own, request).await,
+            Page::Ledger => ledger(&own, query).await,
+            Page::Files => Ok(files::files(&own)),
+            Page::Audit => audit::answer(&self.access, &own, query).await,
+            Page::Settle => {
+                let settled = settle(&own, query).await;
+                self.noted(caller, "ledger.settle", query, settled).await
+            }
+            Page::AcceptLoss => {
+                let accepted = files::accept_loss(&own, query).await;
+                self.noted(caller, "files.accept_loss", query, accepted)
+                    .await
+            }
+            Page::Probe if !caller.is_at_home() => Ok(probes::brief(route.path, &self.health)),
+            Page::Probe | Page::Metrics => {
+                let answer = probes::answer(route.path, &self.health, &self.registry);
+                answer.ok_or_else(|| Refusal::of(Kind::NotFound, "no such probe"))
+            }
         }
-        Ok(json(StatusCode::OK, &ledger))
     }
+
+    /// What changes something is in the audit log, also when it did not come about.
+    async fn noted(
+        &self,
+        caller: &Caller,
+        action: &str,
+        query: &str,
+        done: Result<Done, Refusal>,
+    ) -> Result<Response, Refusal> {
+        match done {
+            Ok(done) => {
+                self.access.note(caller, action, &done.what, "ok").await;
+                Ok(done.response)
+            }
+            Err(refusal) => {
+                let outcome = format!("failed: {}", refusal.kind);
+                let query: String = query.chars().take(200).collect();
+                self.access.note(caller, action, &query, &outcome).await;
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// Something was changed.
+struct Done {
+    response: Response,
+    /// What, for the audit log.
+    what: String,
+}
+
+async fn settle(own: &Own, query: &str) -> Result<Done, Refusal> {
+    let wanted = wanted(query, &own.streams())?;
+    let settled = own.settle(&wanted).await?;
+    let streams = settled.into_iter().map(|one| GivenUpStream {
+        agent: one.agent,
+        stream_id: one.stream.to_string(),
+        readings: one.readings,
+    });
+    let answer = GivenUp {
+        streams: streams.collect(),
+    };
+    let each = answer.streams.iter().take(50);
+    let each = each.map(|one| {
+        format!(
+            "{} of {}: {} readings",
+            one.stream_id, one.agent, one.readings
+        )
+    });
+    let what = format!(
+        "{} streams; {}",
+        answer.streams.len(),
+        each.collect::<Vec<_>>().join(", ")
+    );
+    Ok(Done {
+        response: json(StatusCode::OK, &answer),
+        what,
+    })
+}
+
+async fn ledger(own: &Own, query: &str) -> Result<Response, Refusal> {
+    let filter = Filter::parse(query)?;
+    let mut lines = own.lines();
+    lines.retain(|line| filter.lets(line));
+    let mut ledger = Ledger::new(lines).without(own.file_lost());
+    if filter.audit {
+        ledger.audit = Some(own.audit().await?);
+    }
+    Ok(json(StatusCode::OK, &ledger))
 }
 
 /// A question that is not answered.
@@ -204,7 +269,22 @@ impl Refusal {
         }
     }
 
-    fn method(allowed: &'static str) -> Self {
+    fn denied(denied: &Denied) -> Self {
+        let kind = denied.kind();
+        let challenge = (kind == Kind::Unauthenticated)
+            .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        Self {
+            header: challenge,
+            ..Self::of(kind, denied.to_string())
+        }
+    }
+
+    fn method(allowed: &Method) -> Self {
+        let allowed = if *allowed == Method::GET {
+            "GET"
+        } else {
+            "POST"
+        };
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
             kind: "method_not_allowed",

@@ -67,7 +67,7 @@ const HANDOVER: Duration = Duration::from_secs(20);
 pub const LEAST_WINDOW_BYTES: u64 = 64 << 10;
 
 /// Longest name of an agent, in characters.
-const MAX_AGENT_CHARS: usize = 256;
+pub(crate) const MAX_AGENT_CHARS: usize = 256;
 
 /// What bounds ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The sink: makes readings durable, stores them as columns and answers SQL.
 //!
-//! Modules in the order in which data flows: `grpc` hands requests to `ingest`, which journals
+//! Modules in the order in which data flows: `access` says who may speak, `grpc` hands requests to `ingest`, which journals
 //! envelopes and acknowledges; `fold` takes them in journal order into files, `latest` and the
 //! ledger; `http` answers questions about both. `assembly` puts the parts together and takes them
 //! apart again, `run` gives it those of this machine, `cli` is what an operator types.
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod run;
 
+pub mod access;
 pub mod grpc;
 pub mod ingest;
 

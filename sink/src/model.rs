@@ -69,11 +69,61 @@ impl fmt::Display for StreamKey {
     }
 }
 
+/// What somebody with a credential may do. Each of the last three may do what the one before it may.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// Deliver, and nothing else.
+    Agent,
+    /// Ask: SQL, the ledger, files, metrics.
+    Reader,
+    /// Settle lost spools, accept the loss of files.
+    Operator,
+    /// Read the audit log.
+    Admin,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Agent, Self::Reader, Self::Operator, Self::Admin];
+
+    /// As it is written in tokens, the catalog and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Reader => "reader",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// Longest slug of a tenant, in bytes.
+pub const MAX_TENANT_BYTES: usize = 63;
+
+/// Whether this can be a tenant's slug, which stands in paths and certificates: lower case letters, digits and
+/// hyphens, with a letter or digit at both ends.
+pub fn is_tenant(slug: &str) -> bool {
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = slug.as_bytes();
+    let inside = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    bytes.len() <= MAX_TENANT_BYTES
+        && bytes.iter().all(inside)
+        && ends(bytes.first())
+        && ends(bytes.last())
+}
+
 /// What an error asks of whoever gets it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The request can never be right as it stands.
     Invalid,
+    /// It is not known who asks.
+    Unauthenticated,
     /// The request is understood and not allowed.
     Forbidden,
     /// There is no such thing.
@@ -101,6 +151,7 @@ impl Kind {
         use tonic::Code as C;
         match self {
             Self::Invalid => ("invalid", C::InvalidArgument, S::BAD_REQUEST),
+            Self::Unauthenticated => ("unauthenticated", C::Unauthenticated, S::UNAUTHORIZED),
             Self::Forbidden => ("forbidden", C::PermissionDenied, S::FORBIDDEN),
             Self::NotFound => ("not_found", C::NotFound, S::NOT_FOUND),
             Self::Precondition => ("precondition", C::FailedPrecondition, S::CONFLICT),
@@ -160,6 +211,18 @@ mod tests {
         assert_eq!(StreamId::from_hex(&id.to_string()), Some(id));
         assert_eq!(StreamId::from_hex("xyz"), None);
         assert_eq!(StreamId::from_slice(&[1, 2]), None);
+    }
+
+    /// Red when a slash or a dot is let into paths of the store.
+    #[test]
+    fn a_tenant_is_a_slug() {
+        for good in ["default", "a", "plant-7", "0"] {
+            assert!(is_tenant(good), "{good}");
+        }
+        let long = "a".repeat(MAX_TENANT_BYTES + 1);
+        for bad in ["", "-a", "a-", "A", "a/b", "..", "a.b", "a b", "ä", &long] {
+            assert!(!is_tenant(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! is lost by it: the journal has it.
 
 mod endpoints;
+mod local;
 mod reserve;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use weir_process::place::Place;
 use weir_process::progress::LOOK_EVERY;
 use weir_process::shutdown::Shutdown;
 
+use crate::access::{Access, Asking};
 use crate::assembly::{Parts, Running, Sink, StartError, Writer, open_journal, resume_journal};
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -32,6 +34,7 @@ use crate::store::Store;
 use crate::{grpc, http};
 
 pub use endpoints::Endpoints;
+pub use local::LocalToken;
 use reserve::Reserve;
 
 /// Runs the sink until it is told to stop or cannot go on.
@@ -61,6 +64,7 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
     tracing::info!(grpc = %endpoints.grpc, http = %endpoints.http, "listening");
     let exit = running.until_stopped(config.shutdown_grace).await;
     Endpoints::remove(&config.data_dir);
+    LocalToken::remove(&config.data_dir);
     let gone = watching.await.unwrap_or(false);
     Ok(if gone { Exit::Io } else { exit })
 }
@@ -78,7 +82,20 @@ async fn open(config: &Config) -> anyhow::Result<Sink> {
         store: Store::open(&config.store_dir)?,
         clock: Arc::new(SystemClock),
     };
-    Sink::open(config, parts).await.map_err(name_recover)
+    let clock = Arc::clone(&parts.clock);
+    let sink = Sink::open(config, parts).await.map_err(name_recover)?;
+    let asking = Asking {
+        required: credentials_required(config),
+        local: Some(LocalToken::renew(&config.data_dir)?),
+    };
+    let access = Access::load(&sink.books().catalog, clock, asking).await?;
+    access.register(sink.registry());
+    Ok(sink.asking(access))
+}
+
+/// Whether whoever shows no credential is turned away.
+fn credentials_required(_: &Config) -> bool {
+    false
 }
 
 /// What must stay where it was found.
@@ -162,8 +179,11 @@ fn start(
     tokio::spawn(memory::give_back_at_rest(move || {
         ingest.metrics().readings.get()
     }));
+    let access = sink.access().clone();
+    shutdown.spawn("access", access.clone().follow(shutdown.token()));
     let front = Arc::new(Front {
-        sql: Sql::new(books.clone(), &config.query).context("cannot start the query threads")?,
+        access,
+        sql: Sql::new(&config.query).context("cannot start the query threads")?,
         health: sink.health().clone(),
         registry: sink.registry().clone(),
         books,
@@ -172,7 +192,8 @@ fn start(
     Ok(sink.start(shutdown, grpc::incoming(grpc))?)
 }
 
-async fn open_catalog(config: &Config) -> anyhow::Result<Catalog> {
+/// The catalog of these settings, made if it is not there.
+pub(crate) async fn open_catalog(config: &Config) -> anyhow::Result<Catalog> {
     if let Some(directory) = config.catalog_file.parent() {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;

@@ -44,6 +44,29 @@ pub async fn post(
     send(server, request).await
 }
 
+/// Status and body of a request with these headers: a POST of JSON where there is a body, else a GET.
+///
+/// # Errors
+/// When the server cannot be reached or does not answer in time.
+pub async fn ask(
+    server: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<String>,
+) -> Result<(StatusCode, Bytes), Error> {
+    let mut request = match body {
+        Some(_) => Request::post(path).header("content-type", "application/json"),
+        None => Request::get(path),
+    };
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
+        .header("host", server.to_string())
+        .body(Full::new(body.unwrap_or_default().into()))?;
+    send(server, request).await
+}
+
 async fn send(
     server: SocketAddr,
     request: Request<Full<Bytes>>,

@@ -1,6 +1,7 @@
 //! Sinks and agents as real processes in directories of their own, on free ports of loopback.
 
 mod agent;
+mod credentials;
 mod sink;
 
 use std::collections::BTreeMap;

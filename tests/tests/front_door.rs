@@ -1,6 +1,8 @@
 //! The acceptance cases, through the front door: real processes, real sockets, real files.
 //! Expected sets come from the sender's own record.
 
+#[path = "front_door/access.rs"]
+mod access;
 #[path = "front_door/clocks.rs"]
 mod clocks;
 #[path = "front_door/configuration.rs"]

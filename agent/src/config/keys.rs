@@ -54,13 +54,20 @@ pub(crate) static TABLE: Table = Table {
     sections: &["sensor"],
 };
 
-const AGENT: [Key; 5] = [
+const AGENT: [Key; 6] = [
     Key::new(
         "sink.url",
         Kind::Url,
         "http://127.0.0.1:4317",
         "where readings go: the gRPC port of a sink",
     ),
+    Key::new(
+        "sink.token",
+        Kind::Text,
+        "",
+        "what the sink knows this agent by, as `weir-sink token create --role agent` shows it; in its file it may change while the agent runs",
+    )
+    .secret(),
     Key::new(
         "name",
         Kind::Text,

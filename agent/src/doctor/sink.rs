@@ -148,9 +148,15 @@ async fn speak(config: &Config) -> (Line, Option<i64>) {
             .connect()
             .await
             .map_err(|error| reason_of(&error))?;
-        let request = Request::new(HealthCheckRequest {
+        let mut request = Request::new(HealthCheckRequest {
             service: SERVICE_NAME.to_owned(),
         });
+        // A sink looks at what is shown also where it asks for nothing.
+        config
+            .sender
+            .credential
+            .show(request.metadata_mut())
+            .map_err(|error| error.to_string())?;
         Ok::<_, String>(HealthClient::new(channel).check(request).await)
     };
     let answer = match timeout(PATIENCE, asking).await {
@@ -197,6 +203,14 @@ fn foreign(shown: &str, status: &Status, remedy: &str) -> Line {
             format!(
                 "what listens at {shown} speaks gRPC and does not know {SERVICE_NAME}: it is no sink"
             )
+        }
+        Code::Unauthenticated | Code::PermissionDenied => {
+            let found = format!("the sink does not let this agent in: {}", status.message());
+            return Line::fail(
+                "protocol",
+                found,
+                "WEIR_AGENT_SINK_TOKEN_FILE names the file of its token",
+            );
         }
         _ if status.source().is_some() => {
             let reason = reason_of(status);

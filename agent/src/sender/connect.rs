@@ -28,6 +28,7 @@ use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use super::failure::{Failure, reason_of};
 use super::time::sample;
 use super::traffic::{Counted, Traffic};
+use crate::identity::Credential;
 
 /// Requests between the session and the transport: one being sent, one ready.
 const REQUEST_QUEUE: usize = 1;
@@ -62,6 +63,7 @@ pub(crate) struct Call {
 /// Where the sink is, and the channel to it while there is one.
 pub(crate) struct Link {
     endpoint: Endpoint,
+    credential: Credential,
     dial: Option<Dial>,
     tcp: HttpConnector,
     traffic: Arc<Traffic>,
@@ -97,6 +99,7 @@ impl Link {
             .max_frame_size(FRAME_BYTES);
         Ok(Link {
             endpoint,
+            credential: Credential::None,
             dial: None,
             tcp: tcp(connect_timeout),
             traffic: Arc::default(),
@@ -110,6 +113,11 @@ impl Link {
     /// Connects by these means from the next connection on.
     pub(crate) fn over(&mut self, dial: Dial) {
         self.dial = Some(dial);
+    }
+
+    /// Every call shows this from now on.
+    pub(crate) fn show(&mut self, credential: Credential) {
+        self.credential = credential;
     }
 
     /// What went over the wire so far.
@@ -139,8 +147,10 @@ impl Link {
             .max_decoding_message_size(MAX_ANSWER_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let welcomed = self.welcomed.load(Ordering::Relaxed);
+        let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
+        self.credential.show(request.metadata_mut())?;
         let handshake = async move {
-            let calling = client.deliver(ReceiverStream::new(outgoing)).await;
+            let calling = client.deliver(request).await;
             let mut responses = calling
                 .map_err(|status| Failure::from_status(&status, welcomed))?
                 .into_inner();

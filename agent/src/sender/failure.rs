@@ -9,7 +9,7 @@
 //! | FAILED_PRECONDITION | again at once on a new call, from where its Welcome says |
 //! | ABORTED: another connection took the stream over | an error for the operator, again after five minutes: two agents run on one spool |
 //! | INVALID_ARGUMENT, OUT_OF_RANGE, or a message too large for it | one batch at a time, to find the one; that one is set aside |
-//! | UNAUTHENTICATED, PERMISSION_DENIED | an error for the operator, again slowly |
+//! | UNAUTHENTICATED, PERMISSION_DENIED | an error for the operator, again very slowly, or once the file of its token has changed |
 //! | UNIMPLEMENTED, or no gRPC at all | an error that names the URL, again slowly |
 
 use std::error::Error;
@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::dead_letter::KeepError;
+use crate::identity::CredentialError;
 use crate::spool::SpoolError;
 
 #[cfg(test)]
@@ -54,6 +55,9 @@ pub(crate) enum Failure {
     /// The agent's own disk.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// There is nothing to show the sink.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// A refused batch could not be set aside.
     #[error(transparent)]
     DeadLetter(#[from] KeepError),
@@ -70,6 +74,8 @@ pub(crate) enum Kind {
     Suspect,
     /// Only an operator can mend it.
     Operator,
+    /// Only another credential can mend it.
+    Denied,
     /// Somebody else delivers this stream.
     Displaced,
     /// The stream has to be begun anew.
@@ -110,11 +116,12 @@ impl Failure {
                 Code::InvalidArgument | Code::OutOfRange => Kind::Suspect,
                 Code::FailedPrecondition => Kind::Resume,
                 Code::Aborted => Kind::Displaced,
-                Code::Unauthenticated | Code::PermissionDenied => Kind::Operator,
+                Code::Unauthenticated | Code::PermissionDenied => Kind::Denied,
                 _ => Kind::Transient,
             },
             Failure::NotASink(_) => Kind::Operator,
             Failure::Forked(_) => Kind::Forked,
+            Failure::Credential(_) => Kind::Denied,
             Failure::Unreachable(_) | Failure::Silent(_) | Failure::Ended => Kind::Transient,
             Failure::Spool(_) | Failure::DeadLetter(_) => Kind::Operator,
         }
@@ -137,6 +144,7 @@ impl Failure {
             Failure::Silent(_) => "silent",
             Failure::Ended => "ended",
             Failure::Forked(_) => "forked",
+            Failure::Credential(_) => "credential",
             Failure::DeadLetter(KeepError::Full(_)) => "dead_letters_full",
             Failure::Spool(_) | Failure::DeadLetter(_) => "disk",
         }

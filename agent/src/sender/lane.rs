@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use weir_fault::{Point, point};
+use weir_process::health::Stage;
+use weir_process::secret::Secret;
 use weir_proto::limits::PROTOCOL_VERSION;
 use weir_proto::v1;
 
@@ -40,6 +42,8 @@ pub(super) struct Common {
     pub(super) config: SenderConfig,
     pub(super) spool: Spool,
     pub(super) link: Link,
+    /// Whether the sink lets this agent in.
+    pub(super) admission: Stage,
     pub(super) pace: Pace,
     pub(super) metrics: Metrics,
     pub(super) state: watch::Sender<LinkState>,
@@ -60,6 +64,8 @@ pub(super) struct Lane<'a> {
     no_room: Option<([u8; 16], Instant)>,
     /// The connection of the last call.
     connection: u64,
+    /// The token of the last call, where it came from a file.
+    shown: Option<Secret>,
     stop: Stop,
 }
 
@@ -74,6 +80,7 @@ impl<'a> Lane<'a> {
             renewals: Renewals::default(),
             no_room: None,
             connection: 0,
+            shown: None,
             stop,
         }
     }
@@ -174,6 +181,8 @@ impl<'a> Lane<'a> {
         stream.announce()?;
         let common = self.common;
         let hello = common.hello(stream);
+        // Before it is shown: if it changes in between, one attempt too many is made.
+        self.shown = common.config.credential.seen();
         let clock = Arc::clone(&common.spool.shared.clock);
         let called = tokio::select! {
             biased;
@@ -198,6 +207,7 @@ impl<'a> Lane<'a> {
             "the sink welcomed this stream"
         );
         common.voice().welcomed();
+        common.admission.ok();
         self.show_connected(true);
         if self.role == Role::Newest && self.renewals.renew(common, stream)? {
             return Ok(Ended::Renewed);
@@ -247,11 +257,13 @@ impl<'a> Lane<'a> {
                 }
             },
             Kind::Suspect => self.suspect(stream, &failure),
+            Kind::Denied => common.admission.note(failure.to_string()),
             Kind::Operator | Kind::Displaced | Kind::Transient | Kind::Resume => {}
         }
         let delay = match kind {
             Kind::Operator => self.retry.next_slow(failure.hint()),
             Kind::Displaced => self.retry.next_displaced(failure.hint()),
+            Kind::Denied => self.retry.next_denied(failure.hint()),
             _ => self.retry.next(failure.hint()),
         };
         if self.role != Role::Backlog {
@@ -267,6 +279,7 @@ impl<'a> Lane<'a> {
         }
         tokio::select! {
             biased;
+            () = common.config.credential.changed(&self.shown), if kind == Kind::Denied => true,
             () = self.stop.asked() => {
                 // One more attempt, with all that was still to come.
                 self.wait_for_finish().await;

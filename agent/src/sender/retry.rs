@@ -49,6 +49,13 @@ impl Retry {
         self.next(hint).max(self.ceiling / 2)
     }
 
+    /// The next delay after the sink did not let this agent in: whoever keeps asking is noted there, and a fleet with
+    /// one wrong credential must not beat in step.
+    pub(crate) fn next_denied(&mut self, hint: Option<Duration>) -> Duration {
+        let least = self.ceiling * 3 + random::below(self.ceiling);
+        self.next(hint).max(least)
+    }
+
     /// The next delay after another agent took the stream over: long enough that two of them do not
     /// take it from each other all day.
     pub(crate) fn next_displaced(&mut self, hint: Option<Duration>) -> Duration {

@@ -32,6 +32,7 @@ use sink::{Fault, Sink};
 fn sender_config(url: String) -> SenderConfig {
     SenderConfig {
         sink_url: url,
+        credential: Credential::None,
         agent: "edge".into(),
         software: "weir-agent/test".into(),
         request_rate: 0.0,

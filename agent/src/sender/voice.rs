@@ -69,6 +69,12 @@ impl Voice {
                 error = %failure,
                 "another agent delivers this stream: is a copy of this machine running? waiting, and keeping what is read"
             ),
+            _ if failure.kind() == Kind::Denied => tracing::error!(
+                sink,
+                error = %failure,
+                "the sink does not let this agent in: trying again slowly, and at once when the file of \
+                 WEIR_AGENT_SINK_TOKEN_FILE changes; readings wait in the spool"
+            ),
             _ if failure.kind() == Kind::Operator => {
                 tracing::error!(sink, error = %failure, "delivery failed, trying again slowly");
             }

@@ -16,6 +16,7 @@ use super::resolve::{Resolved, Sources, Value, resolve};
 use super::table::{Key, Kind, Table};
 use super::values;
 use crate::env::Environment;
+use crate::secret::Secret;
 
 /// What switches an optional setting off that has a default.
 const OFF: &str = "off";
@@ -147,6 +148,16 @@ impl Reader {
     /// Text; empty when it is not given.
     pub fn text(&mut self, name: &str) -> String {
         self.value(name).text
+    }
+
+    /// A secret, empty when it is not given, and the file it was read from if it was.
+    pub fn secret(&mut self, name: &str) -> (Secret, Option<PathBuf>) {
+        let value = self.value(name);
+        let file = match value.source {
+            Source::SecretFile(path) => Some(path),
+            _ => None,
+        };
+        (Secret::new(value.text), file)
     }
 
     /// A part of the settings file that is not made of keys, as it stands there.

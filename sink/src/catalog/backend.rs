@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use weir_proto::v1;
 
 use super::{
-    CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, LostFile, Position, Sqlite,
-    StreamLedger, Sums,
+    CatalogError, Commit, DataFile, DeadLetter, Deed, Deeds, JournalLoss, Loaded, LostFile,
+    Position, Sqlite, StreamLedger, Sums, Token,
 };
 use crate::model::StreamKey;
 
@@ -105,6 +105,25 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// What an audit compares, as of one moment: per tenant the rows its streams stored and
     /// those that expired, and all live files.
     async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError>;
+
+    /// Grows with every change of what is allowed.
+    async fn access_generation(&self) -> Result<i64, CatalogError>;
+
+    /// Every token, in the order in which they were made.
+    async fn tokens(&self) -> Result<Vec<Token>, CatalogError>;
+
+    /// Takes a new token, and notes who made it.
+    async fn add_token(&self, token: &Token, deed: &Deed) -> Result<(), CatalogError>;
+
+    /// Ends a token at the time of the deed, and notes it. Answers false, and changes nothing, where there is
+    /// none of this id that is not revoked.
+    async fn revoke_token(&self, id: &str, deed: &Deed) -> Result<bool, CatalogError>;
+
+    /// Adds to the audit log.
+    async fn record(&self, deeds: &[Deed]) -> Result<(), CatalogError>;
+
+    /// The audit log, oldest first.
+    async fn deeds(&self, wanted: &Deeds) -> Result<Vec<Deed>, CatalogError>;
 }
 
 #[async_trait]
@@ -209,5 +228,29 @@ impl Backend for Sqlite {
 
     async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError> {
         self.audit_data().await
+    }
+
+    async fn access_generation(&self) -> Result<i64, CatalogError> {
+        self.access_generation().await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, CatalogError> {
+        self.tokens().await
+    }
+
+    async fn add_token(&self, token: &Token, deed: &Deed) -> Result<(), CatalogError> {
+        self.add_token(token, deed).await
+    }
+
+    async fn revoke_token(&self, id: &str, deed: &Deed) -> Result<bool, CatalogError> {
+        self.revoke_token(id, deed).await
+    }
+
+    async fn record(&self, deeds: &[Deed]) -> Result<(), CatalogError> {
+        self.record(deeds).await
+    }
+
+    async fn deeds(&self, wanted: &Deeds) -> Result<Vec<Deed>, CatalogError> {
+        self.deeds(wanted).await
     }
 }

@@ -4,6 +4,7 @@
 //! give a clone to the next one, and it finds what was committed. A transaction that its caller
 //! dropped while it was slow has not happened. What goes wrong is ordered by [`Memory::set_faults`].
 
+mod access;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -15,8 +16,8 @@ use weir_fault::{Point, point};
 use weir_proto::v1;
 
 use super::{
-    Backend, CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, LostFile, Position,
-    StreamLedger, Sums,
+    Backend, CatalogError, Commit, DataFile, DeadLetter, Deed, Deeds, JournalLoss, Loaded,
+    LostFile, Position, StreamLedger, Sums, Token,
 };
 use crate::model::StreamKey;
 use tables::{FileRow, Tables};
@@ -285,5 +286,35 @@ impl Backend for Memory {
 
     async fn audit_data(&self) -> Result<(Vec<Sums>, Vec<DataFile>), CatalogError> {
         self.read(|tables| (tables.sums(), tables.live_files()))
+    }
+
+    async fn access_generation(&self) -> Result<i64, CatalogError> {
+        self.read(|tables| tables.access.generation)
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, CatalogError> {
+        self.read(|tables| tables.access.tokens())
+    }
+
+    async fn add_token(&self, token: &Token, deed: &Deed) -> Result<(), CatalogError> {
+        self.write(|tables| tables.access.add_token(token, deed))
+            .await
+    }
+
+    async fn revoke_token(&self, id: &str, deed: &Deed) -> Result<bool, CatalogError> {
+        self.write(|tables| Ok(tables.access.revoke_token(id, deed)))
+            .await
+    }
+
+    async fn record(&self, deeds: &[Deed]) -> Result<(), CatalogError> {
+        self.write(|tables| {
+            tables.access.record(deeds);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn deeds(&self, wanted: &Deeds) -> Result<Vec<Deed>, CatalogError> {
+        self.read(|tables| tables.access.deeds(wanted))
     }
 }

@@ -36,6 +36,11 @@ const MIGRATIONS: &[Migration] = &[
         min_reader: 1,
         sql: include_str!("schema/0004_lost_files.sql"),
     },
+    Migration {
+        version: 5,
+        min_reader: 1,
+        sql: include_str!("schema/0005_access.sql"),
+    },
 ];
 
 /// Brings the schema up to what this program knows, each step in a transaction of its own.

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod access;
 mod memory;
 
 /// A kind of catalog, and where its content is while nobody has it open.

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use clap::ArgMatches;
-use http::StatusCode;
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
-use url::Url;
 use weir_process::exit::Exit;
-use weir_process::http::{ClientError, Reply, get, post};
+use weir_process::http::{ClientError, Reply};
 use weir_process::output::{self, Align, Table};
 
+use super::door::Door;
 use super::{printed, show};
 use crate::config::Config;
 use crate::ledger::{FileLost, Files, GivenUp, GivenUpStream, Ledger};
-use crate::run::Endpoints;
 
 /// Beyond the sink's own limit, so that its answer arrives.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -22,12 +21,12 @@ const AUDIT_TIME: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_secs(10);
 
 /// Why there is nothing to print.
-enum Failure {
+pub(super) enum Failure {
     /// The sink cannot be asked.
     Client(ClientError),
     /// The sink says no.
     Refused(Box<Reply>),
-    /// The URL is not one.
+    /// What was typed cannot be used.
     Usage(String),
 }
 
@@ -53,14 +52,14 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
         None => (name, arguments),
     };
     let result = runtime.block_on(async {
-        let base = base(arguments, config)?;
+        let door = Door::find(arguments, config)?;
         match name {
-            "settle" => settle(&base, arguments).await,
-            "sql" => sql(&base, arguments, config).await,
-            "ledger" => ledger(&base, arguments).await,
-            "files" => files(&base, arguments).await,
-            "accept-loss" => accept_loss(&base, arguments).await,
-            _ => health(&base).await,
+            "settle" => settle(&door, arguments).await,
+            "sql" => sql(&door, arguments, config).await,
+            "ledger" => ledger(&door, arguments).await,
+            "files" => files(&door, arguments).await,
+            "accept-loss" => accept_loss(&door, arguments).await,
+            _ => health(&door).await,
         }
     });
     result.unwrap_or_else(explain)
@@ -95,30 +94,6 @@ fn explain(failure: Failure) -> Exit {
     }
 }
 
-/// Where the sink answers.
-fn base(arguments: &ArgMatches, config: &Config) -> Result<Url, Failure> {
-    if let Some(text) = arguments.get_one::<String>("url") {
-        return Url::parse(text)
-            .map_err(|error| Failure::Usage(format!("cannot read --url {text}: {error}")));
-    }
-    let mut address = Endpoints::read(&config.data_dir).map_or(config.http_listen, |e| e.http);
-    if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        };
-        address.set_ip(loopback);
-    }
-    Ok(Url::parse(&format!("http://{address}")).expect("an address makes a URL"))
-}
-
-fn join(base: &Url, path: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(path);
-    url
-}
-
 fn expect_ok(reply: Reply) -> Result<Reply, Failure> {
     if reply.status == StatusCode::OK {
         Ok(reply)
@@ -127,7 +102,7 @@ fn expect_ok(reply: Reply) -> Result<Reply, Failure> {
     }
 }
 
-async fn sql(base: &Url, arguments: &ArgMatches, config: &Config) -> Result<Exit, Failure> {
+async fn sql(door: &Door, arguments: &ArgMatches, config: &Config) -> Result<Exit, Failure> {
     let query = arguments
         .get_one::<String>("query")
         .expect("clap asks for it");
@@ -141,14 +116,11 @@ async fn sql(base: &Url, arguments: &ArgMatches, config: &Config) -> Result<Exit
     };
     let body = json!({ "query": query }).to_string();
     let time = config.query.timeout + MARGIN;
-    let reply = post(
-        &join(base, "/v1/sql"),
-        "application/json",
-        accept,
-        body,
-        time,
-    )
-    .await?;
+    let mut call = door.call(Method::POST, &door.url("/v1/sql"), time);
+    let accept = HeaderValue::from_static(accept);
+    call.headers.insert(header::ACCEPT, accept);
+    call.body = body.into();
+    let reply = call.send().await?;
     let reply = expect_ok(reply)?;
     if reply.headers.contains_key("x-weir-truncated") {
         output::note("there are more rows: raise query.max_rows, or ask for less");
@@ -186,8 +158,8 @@ fn rows(text: &str) -> Option<Table> {
     Some(table)
 }
 
-async fn ledger(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
-    let mut url = join(base, "/v1/ledger");
+async fn ledger(door: &Door, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let mut url = door.url("/v1/ledger");
     let audit = arguments.get_flag("audit");
     {
         let mut query = url.query_pairs_mut();
@@ -200,7 +172,11 @@ async fn ledger(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
             }
         }
     }
-    let reply = expect_ok(get(&url, if audit { AUDIT_TIME } else { SHORT }).await?)?;
+    let reply = expect_ok(
+        door.call(Method::GET, &url, if audit { AUDIT_TIME } else { SHORT })
+            .send()
+            .await?,
+    )?;
     let Ok(ledger) = serde_json::from_slice::<Ledger>(&reply.body) else {
         return Ok(unreadable());
     };
@@ -221,15 +197,14 @@ async fn ledger(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-async fn settle(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
-    let mut url = join(base, "/v1/ledger/settle");
+async fn settle(door: &Door, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let mut url = door.url("/v1/ledger/settle");
     for name in ["agent", "stream"] {
         if let Some(value) = arguments.get_one::<String>(name) {
             url.query_pairs_mut().append_pair(name, value);
         }
     }
-    let json = "application/json";
-    let reply = post(&url, json, json, String::new(), SHORT).await?;
+    let reply = door.call(Method::POST, &url, SHORT).send().await?;
     let reply = expect_ok(reply)?;
     let Ok(given_up) = serde_json::from_slice::<GivenUp>(&reply.body) else {
         return Ok(unreadable());
@@ -252,8 +227,12 @@ async fn settle(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
     Ok(printed(output::text(&text)))
 }
 
-async fn files(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
-    let reply = expect_ok(get(&join(base, "/v1/files"), SHORT).await?)?;
+async fn files(door: &Door, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let reply = expect_ok(
+        door.call(Method::GET, &door.url("/v1/files"), SHORT)
+            .send()
+            .await?,
+    )?;
     let Ok(files) = serde_json::from_slice::<Files>(&reply.body) else {
         return Ok(unreadable());
     };
@@ -269,15 +248,14 @@ async fn files(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
     })
 }
 
-async fn accept_loss(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure> {
-    let mut url = join(base, "/v1/files/accept-loss");
+async fn accept_loss(door: &Door, arguments: &ArgMatches) -> Result<Exit, Failure> {
+    let mut url = door.url("/v1/files/accept-loss");
     let file = arguments
         .get_one::<String>("file")
         .expect("clap asks for it");
     url.query_pairs_mut().append_pair("file", file);
-    let json = "application/json";
     // It is read whole before.
-    let reply = post(&url, json, json, String::new(), AUDIT_TIME).await?;
+    let reply = door.call(Method::POST, &url, AUDIT_TIME).send().await?;
     let reply = expect_ok(reply)?;
     let Ok(lost) = serde_json::from_slice::<FileLost>(&reply.body) else {
         return Ok(unreadable());
@@ -289,8 +267,12 @@ async fn accept_loss(base: &Url, arguments: &ArgMatches) -> Result<Exit, Failure
     ))))
 }
 
-async fn health(base: &Url) -> Result<Exit, Failure> {
-    let reply = get(&join(base, "/readyz"), SHORT).await?;
+async fn health(door: &Door) -> Result<Exit, Failure> {
+    let url = door.url("/readyz");
+    let reply = door.call(Method::GET, &url, SHORT).send().await?;
+    if reply.status == StatusCode::UNAUTHORIZED {
+        return Err(Failure::Refused(Box::new(reply)));
+    }
     let exit = printed(output::text(&reply.text()));
     Ok(match exit {
         Exit::Ok if reply.status != StatusCode::OK => Exit::Failure,

@@ -1,6 +1,6 @@
 //! The table of everything an operator can set.
 
-use weir_process::config::Kind::{Address, Bool, Bytes, Count, Duration, Path, Url};
+use weir_process::config::Kind::{Address, Bool, Bytes, Count, Duration, Path, Text, Url};
 use weir_process::config::{Group, Key, Table};
 use weir_process::{logging, shutdown};
 
@@ -23,6 +23,10 @@ pub static TABLE: Table = Table {
         Group {
             title: "Answering",
             keys: &ANSWERING,
+        },
+        Group {
+            title: "Asking",
+            keys: &ASKING,
         },
         Group {
             title: "Logging",
@@ -215,3 +219,11 @@ const ANSWERING: [Key; 5] = [
         "statements at one time; more are turned away",
     ),
 ];
+
+const ASKING: [Key; 1] = [Key::new(
+    "token",
+    Text,
+    "",
+    "what sql, ledger, files and health show to a sink on another machine; run does not use it",
+)
+.secret()];

@@ -5,7 +5,6 @@
 //! for their commit, as far as the window allows.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -22,7 +21,8 @@ use weir_proto::v1::deliver_response::Response as Answer;
 use weir_proto::v1::delivery_service_server::DeliveryService;
 
 use super::messages::Messages;
-use super::status_of;
+use super::{gate, status_of};
+use crate::access::{Access, Caller, Denied, Request as Asked, table};
 use crate::ingest::{Fault, Ingest, Session};
 
 /// How long a new call may stay silent.
@@ -37,7 +37,7 @@ const MAX_ANSWERS: usize = 16;
 /// The service.
 pub(super) struct Delivery {
     ingest: Ingest,
-    tenant: Arc<str>,
+    access: Access,
     calls: TaskTracker,
     draining: CancellationToken,
 }
@@ -45,13 +45,13 @@ pub(super) struct Delivery {
 impl Delivery {
     pub(super) fn new(
         ingest: Ingest,
-        tenant: Arc<str>,
+        access: Access,
         calls: TaskTracker,
         draining: CancellationToken,
     ) -> Self {
         Self {
             ingest,
-            tenant,
+            access,
             calls,
             draining,
         }
@@ -71,12 +71,15 @@ impl DeliveryService for Delivery {
         if self.draining.is_cancelled() {
             return Err(status_of(&Fault::Draining));
         }
-        let peer = request.remote_addr();
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Status::internal("nobody asked who calls"))?;
+        let peer = caller.address();
         let span = tracing::info_span!("deliver", peer = peer.map(tracing::field::display));
         let (sender, receiver) = mpsc::channel(1);
         let call = Call {
             ingest: self.ingest.clone(),
-            tenant: Arc::clone(&self.tenant),
+            access: self.access.clone(),
+            caller,
             draining: self.draining.clone(),
             requests: Messages::of(&request, MAX_MESSAGE_BYTES)?,
             sender,
@@ -88,7 +91,8 @@ impl DeliveryService for Delivery {
 
 struct Call {
     ingest: Ingest,
-    tenant: Arc<str>,
+    access: Access,
+    caller: Caller,
     draining: CancellationToken,
     requests: Messages<v1::DeliverRequest>,
     sender: Sender,
@@ -104,6 +108,8 @@ enum End {
     Fault(Fault),
     /// A message could not be read: too large, or not one of ours.
     Status(Status),
+    /// What the agent showed is for others, or stands no more.
+    Denied(Denied),
 }
 
 impl Call {
@@ -115,6 +121,17 @@ impl Call {
         let status = match end {
             End::ClientGone | End::Done => return,
             End::Status(status) => status,
+            End::Denied(denied) => {
+                self.ingest.metrics().ended(denied.kind().name());
+                let headers = http::HeaderMap::new();
+                let asked = Asked {
+                    address: self.caller.address(),
+                    headers: &headers,
+                    object: table::DELIVER,
+                };
+                self.access.refuse(&denied, Some(&self.caller), asked);
+                gate::status_of(&denied)
+            }
             End::Fault(fault) => {
                 self.ingest.metrics().ended(fault.kind().name());
                 match fault {
@@ -151,9 +168,11 @@ impl Call {
         if !request.records.is_empty() {
             return Err(invalid("records may follow only after welcome"));
         }
+        let checked = self.caller.check_agent(&hello.agent);
+        checked.map_err(End::Denied)?;
         let (session, welcome) = self
             .ingest
-            .open(&self.tenant, &hello, &self.draining)
+            .open(self.caller.tenant(), &hello, &self.draining)
             .await
             .map_err(End::Fault)?;
         tracing::debug!(
@@ -174,6 +193,7 @@ impl Call {
         let mut progress = self.ingest.progress();
         let mut answers: VecDeque<Answer> = VecDeque::new();
         let mut ending: Option<End> = None;
+        let mut standing = std::pin::pin!(self.caller.clone().ended());
         loop {
             let stopped = {
                 let now = progress.borrow_and_update();
@@ -213,6 +233,7 @@ impl Call {
                 () = session.displaced().cancelled(), if open => {
                     ending = Some(End::Fault(Fault::Displaced));
                 }
+                denied = standing.as_mut(), if open => ending = Some(End::Denied(denied)),
                 () = tokio::time::sleep(GOODBYE_TIME), if !open => {
                     return overdue(ending, session.is_pending());
                 }

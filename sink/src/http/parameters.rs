@@ -28,10 +28,7 @@ pub(super) fn wanted(query: &str, streams: &[StreamView]) -> Result<Wanted, Refu
 
 /// The stream with this id, or the only one whose id begins so.
 fn stream_of(text: &str, streams: &[StreamView]) -> Result<StreamId, Refusal> {
-    if let Some(id) = StreamId::from_hex(text) {
-        return Ok(id);
-    }
-    let is_prefix = (SHOWN_DIGITS..32).contains(&text.len());
+    let is_prefix = (SHOWN_DIGITS..=32).contains(&text.len());
     if !is_prefix || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let text = "stream must be the id the ledger shows: 8 hex digits at least, 32 at most";
         return Err(Refusal::of(Kind::Invalid, text));

@@ -32,9 +32,10 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use weir_process::http::{Request, Response, respond};
 
-use super::{Books, Refusal};
+use super::Refusal;
+use super::own::Own;
 use crate::config::QueryConfig;
-use crate::model::{DEFAULT_TENANT, Kind};
+use crate::model::Kind;
 
 #[cfg(feature = "sql")]
 use engine::Runner;
@@ -72,15 +73,15 @@ struct Question {
 
 impl Sql {
     /// Fails only when threads cannot be started.
-    pub fn new(books: Books, config: &QueryConfig) -> std::io::Result<Self> {
+    pub fn new(config: &QueryConfig) -> std::io::Result<Self> {
         let turns = usize::try_from(config.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
-            runner: Runner::new(books, config)?,
+            runner: Runner::new(config)?,
             turns: Arc::new(Semaphore::new(turns.min(Semaphore::MAX_PERMITS))),
         })
     }
 
-    pub(super) async fn answer(&self, request: &Request) -> Result<Response, Refusal> {
+    pub(super) async fn answer(&self, own: &Own, request: &Request) -> Result<Response, Refusal> {
         let form = Form::wanted(request.headers())?;
         let question: Question = serde_json::from_slice(request.body()).map_err(|error| {
             let text = format!("the body must be {{\"query\": \"...\"}}: {error}");
@@ -89,10 +90,7 @@ impl Sql {
         let Ok(_turn) = self.turns.try_acquire() else {
             return Err(busy());
         };
-        let encoded = self
-            .runner
-            .run(DEFAULT_TENANT, &question.query, form)
-            .await?;
+        let encoded = self.runner.run(own, &question.query, form).await?;
         let mut response = respond(StatusCode::OK, form.media_type(), encoded.bytes);
         if encoded.truncated {
             let headers = response.headers_mut();

@@ -74,7 +74,7 @@ fn a_closed_stream_that_does_not_add_up_is_shown_among_the_open_ones() {
 #[test]
 fn a_refusal_is_json_with_the_status_of_its_kind() {
     use http_body_util::BodyExt as _;
-    let response = Refusal::method("POST").into_response();
+    let response = Refusal::method(&Method::POST).into_response();
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(response.headers()[header::ALLOW], "POST");
     let body = response.into_body().collect();

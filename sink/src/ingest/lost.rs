@@ -176,12 +176,17 @@ impl Ingest {
         Ok(())
     }
 
-    /// Gives up what an operator names: streams that are not connected and of which the agent still
+    /// Gives up what an operator of a tenant names: streams that are not connected and of which the agent still
     /// held something. Without a name, those that their agents leave out. Durable when it returns.
-    pub async fn settle_lost(&self, wanted: &Wanted) -> Result<Vec<LostStream>, Fault> {
+    pub async fn settle_lost(
+        &self,
+        tenant: &str,
+        wanted: &Wanted,
+    ) -> Result<Vec<LostStream>, Fault> {
         let mut settled = Vec::new();
         for one in self.standings(self.inner.clock.monotonic_ns()) {
-            if wanted.lets(&one.slot, one.left_out_since.is_some()) {
+            let is_own = *one.slot.key.tenant == *tenant;
+            if is_own && wanted.lets(&one.slot, one.left_out_since.is_some()) {
                 settled.extend(self.give_up(&one.slot).await?);
             }
         }

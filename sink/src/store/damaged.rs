@@ -18,6 +18,8 @@ const READ_AGAIN: usize = 8;
 pub struct Damage {
     /// The file.
     pub path: String,
+    /// Whose rows.
+    pub tenant: Arc<str>,
     /// Rows it should hold.
     pub rows: u64,
     /// What is wrong with it.
@@ -65,6 +67,7 @@ impl Damaged {
     pub(crate) fn note(&self, file: &DataFile, why: String) {
         let damage = Damage {
             path: file.path.clone(),
+            tenant: Arc::clone(&file.tenant),
             rows: file.rows,
             why: why.clone(),
         };

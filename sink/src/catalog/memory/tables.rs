@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weir_proto::v1;
 
+use super::access::Access;
 use super::failed;
 use crate::catalog::{
     CatalogError, Commit, DataFile, DeadLetter, JournalLoss, Loaded, LostFile, Position, SeriesKey,
@@ -29,6 +30,7 @@ pub(super) struct Tables {
     pub(super) lost: BTreeMap<String, LostFile>,
     pub(super) dead: BTreeMap<([u8; 16], u64), DeadLetter>,
     pub(super) losses: BTreeMap<([u8; 16], u64), JournalLoss>,
+    pub(super) access: Access,
 }
 
 #[derive(Debug, Clone)]

@@ -82,3 +82,28 @@ async fn full_disk_does_not_leave_the_catalog_stuck() {
         next.commit().await.expect("commits");
     }
 }
+
+/// Red without the triggers.
+#[tokio::test]
+async fn nobody_changes_the_audit_log() {
+    let (_dir, _path, catalog) = open().await;
+    let deed = crate::catalog::Deed {
+        at_ns: 1,
+        tenant: "a".into(),
+        who: "b".into(),
+        action: "c".into(),
+        object: "d".into(),
+        outcome: "ok".into(),
+        address: String::new(),
+    };
+    catalog.record(&[deed]).await.expect("noted");
+    for sql in [
+        "UPDATE audit SET outcome = 'not me'",
+        "DELETE FROM audit",
+        "INSERT OR REPLACE INTO audit SELECT 1, 0, '', '', '', '', '', ''",
+    ] {
+        let changed = sqlx::raw_sql(sql).execute(catalog.pool()).await;
+        let error = changed.expect_err("refused").to_string();
+        assert!(error.contains("only added to"), "{sql}: {error}");
+    }
+}

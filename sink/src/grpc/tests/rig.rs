@@ -17,6 +17,7 @@ use weir_proto::v1::deliver_response::Response as Answer;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 use weir_proto::v1::record::Record;
 
+use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::fold::Arrival;
 use crate::grpc;
@@ -95,7 +96,12 @@ impl Rig {
         let listener = grpc::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let token = CancellationToken::new();
-        let served = grpc::serve(grpc::incoming(listener), ingest.clone(), token.clone());
+        let served = grpc::serve(
+            grpc::incoming(listener),
+            ingest.clone(),
+            Access::open_to_all(),
+            token.clone(),
+        );
         let serving = tokio::spawn(async move { served.await.unwrap() });
         Self {
             ingest,

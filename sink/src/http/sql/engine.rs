@@ -7,18 +7,18 @@ use weir_query::{DataFile, Engine, ErrorKind, Limits, QueryError, Tables, View};
 
 use super::{Encoded, Form};
 use crate::config::QueryConfig;
-use crate::http::{Books, Refusal};
+use crate::http::Refusal;
+use crate::http::own::Own;
 use crate::ledger::Line;
 use crate::model::Kind;
 use crate::writer::columns;
 
 pub(super) struct Runner {
     engine: Engine,
-    books: Books,
 }
 
 impl Runner {
-    pub(super) fn new(books: Books, config: &QueryConfig) -> std::io::Result<Self> {
+    pub(super) fn new(config: &QueryConfig) -> std::io::Result<Self> {
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::new(Limits {
@@ -31,20 +31,17 @@ impl Runner {
                 size(config.threads)
             },
         })?;
-        Ok(Self { engine, books })
+        Ok(Self { engine })
     }
 
-    pub(super) async fn run(
-        &self,
-        tenant: &str,
-        query: &str,
-        form: Form,
-    ) -> Result<Encoded, Refusal> {
-        let tables = self.tables(tenant).await?;
+    pub(super) async fn run(&self, own: &Own, query: &str, form: Form) -> Result<Encoded, Refusal> {
+        let tables = tables(own).await?;
         let answer = match self.engine.run(query, tables).await {
             Ok(answer) => answer,
             Err(error) => {
-                self.look_at(error.file()).await;
+                if let Some(path) = error.file() {
+                    own.look_at(path).await;
+                }
                 return Err(refusal(error));
             }
         };
@@ -62,57 +59,45 @@ impl Runner {
         });
         encoded.await.map_err(|_| internal())?.map_err(refusal)
     }
+}
 
-    /// What a statement found out of a file everybody should know.
-    async fn look_at(&self, path: Option<&str>) {
-        let files = self.books.fold.files();
-        if let Some(file) = files.iter().find(|file| Some(&*file.path) == path) {
-            // Notes by itself what comes of it.
-            let _ = self.books.store.whole(file).await;
-        }
-    }
-
-    /// One snapshot: files, fresh rows and latest values of the same moment.
-    async fn tables(&self, tenant: &str) -> Result<Tables, Refusal> {
-        let (fold, owned) = (self.books.fold.clone(), tenant.to_owned());
-        let view = tokio::task::spawn_blocking(move || fold.view(&owned));
-        let view = view.await.map_err(|_| internal())?;
-        let streams = streams(self.books.lines(), tenant);
-        Ok(Tables {
-            store: self.books.store.objects(),
-            samples_schema: columns::schema(),
-            files: view
-                .files
-                .iter()
-                .map(|file| DataFile {
-                    path: file.path.clone(),
-                    bytes: file.bytes,
-                    rows: file.rows,
-                    min_ns: file.min_ns,
-                    max_ns: file.max_ns,
-                    crc: file.crc,
-                })
-                .collect(),
-            fresh: view.fresh.clone(),
-            views: vec![
-                View {
-                    name: "latest".into(),
-                    schema: columns::latest_schema(),
-                    batches: vec![view.latest.clone()],
-                },
-                View {
-                    name: "streams".into(),
-                    schema: streams.schema(),
-                    batches: vec![streams],
-                },
-            ],
-        })
-    }
+/// One snapshot: files, fresh rows and latest values of the same moment.
+async fn tables(own: &Own) -> Result<Tables, Refusal> {
+    let view = own.view().await.ok_or_else(internal)?;
+    let streams = streams(&own.lines());
+    Ok(Tables {
+        store: own.objects(),
+        samples_schema: columns::schema(),
+        files: view
+            .files
+            .iter()
+            .map(|file| DataFile {
+                path: file.path.clone(),
+                bytes: file.bytes,
+                rows: file.rows,
+                min_ns: file.min_ns,
+                max_ns: file.max_ns,
+                crc: file.crc,
+            })
+            .collect(),
+        fresh: view.fresh.clone(),
+        views: vec![
+            View {
+                name: "latest".into(),
+                schema: columns::latest_schema(),
+                batches: vec![view.latest.clone()],
+            },
+            View {
+                name: "streams".into(),
+                schema: streams.schema(),
+                batches: vec![streams],
+            },
+        ],
+    })
 }
 
 /// The ledger of one tenant as a table.
-fn streams(mut lines: Vec<Line>, tenant: &str) -> RecordBatch {
-    lines.retain(|line| line.tenant == tenant);
+fn streams(lines: &[Line]) -> RecordBatch {
     let text = |get: fn(&Line) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(lines.iter().map(get)))
     };

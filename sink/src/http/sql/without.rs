@@ -2,19 +2,20 @@
 
 use super::{Encoded, Form};
 use crate::config::QueryConfig;
-use crate::http::{Books, Refusal};
+use crate::http::Refusal;
+use crate::http::own::Own;
 use http::StatusCode;
 
 pub(super) struct Runner;
 
 impl Runner {
     #[allow(clippy::unnecessary_wraps, reason = "the engine's signature")]
-    pub(super) fn new(_: Books, _: &QueryConfig) -> std::io::Result<Self> {
+    pub(super) fn new(_: &QueryConfig) -> std::io::Result<Self> {
         Ok(Self)
     }
 
     #[allow(clippy::unused_async, reason = "the engine's signature")]
-    pub(super) async fn run(&self, _: &str, _: &str, _: Form) -> Result<Encoded, Refusal> {
+    pub(super) async fn run(&self, _: &Own, _: &str, _: Form) -> Result<Encoded, Refusal> {
         Err(Refusal {
             status: StatusCode::NOT_IMPLEMENTED,
             kind: "unimplemented",

@@ -179,7 +179,11 @@ async fn a_lost_stream_is_forgotten_at_once_and_keeps_nobody_out() {
         agent: Some("edge-1".into()),
         stream: None,
     };
-    let settled = world.ingest.settle_lost(&wanted).await.unwrap();
+    let settled = world
+        .ingest
+        .settle_lost(DEFAULT_TENANT, &wanted)
+        .await
+        .unwrap();
     assert_eq!(settled.len(), 1);
     assert_eq!(world.forget().await, 1);
     drop(world.connect(3).await.unwrap());

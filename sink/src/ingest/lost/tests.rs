@@ -163,7 +163,11 @@ async fn a_stream_is_back_with_its_hello_and_an_empty_one_is_never_given_up() {
         agent: Some("edge".into()),
         stream: None,
     };
-    let settled = world.ingest.settle_lost(&wanted).await.unwrap();
+    let settled = world
+        .ingest
+        .settle_lost(DEFAULT_TENANT, &wanted)
+        .await
+        .unwrap();
     let settled: Vec<_> = settled
         .iter()
         .map(|one| (one.stream.0[0], one.readings))

@@ -1,0 +1,98 @@
+//! Why somebody is turned away. The text goes to whoever asked: it names the thing and the remedy, and nothing that
+//! somebody without a credential should not know.
+
+use crate::model::{Kind, Role};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Nothing was shown where something is asked for.
+    #[error(
+        "a credential is needed: an agent sets WEIR_AGENT_SINK_TOKEN_FILE, other programs send `authorization: Bearer \
+         weir_...`; `weir-sink token create` on the sink's machine makes one"
+    )]
+    Missing,
+    /// What was shown is no token of this program.
+    #[error(
+        "the authorization header cannot be read: send one, `Bearer weir_...`, with the token as it was shown"
+    )]
+    Unreadable,
+    /// No such token, or not its secret.
+    #[error(
+        "this token is not known here: was it made on another sink, or copied in part? `weir-sink token list` shows \
+         those there are"
+    )]
+    Unknown,
+    /// It was right once.
+    #[error("token {0} was revoked: `weir-sink token create` makes another")]
+    Revoked(String),
+    /// It was right for a time.
+    #[error("token {0} has expired: `weir-sink token create` makes another")]
+    Expired(String),
+    /// It is right, and for something else.
+    #[error("{}", role_text(*.is, *.least))]
+    Role {
+        /// What it is for.
+        is: Role,
+        /// What is needed.
+        least: Role,
+    },
+    /// It is right, and for other agents.
+    #[error(
+        "this credential is for agent {is:?} and the agent calls itself {said:?}: set WEIR_AGENT_NAME to its name, or \
+         give this agent its own credential"
+    )]
+    Agent {
+        /// The name or pattern it is for.
+        is: String,
+        /// What Hello said.
+        said: String,
+    },
+    /// Another tenant was asked for.
+    #[error(
+        "this credential is for its own tenant alone: leave the weir-tenant header out, or use one made for that tenant"
+    )]
+    Tenant,
+}
+
+fn role_text(is: Role, least: Role) -> String {
+    let (is, needed) = (is.name(), least.name());
+    match least {
+        Role::Agent => format!(
+            "this credential is for the role {is}, and agents alone may deliver: `weir-sink token create --role agent` \
+             makes one for them"
+        ),
+        _ => format!(
+            "this credential is for the role {is}, and this needs {needed}: `weir-sink token create --role {needed}` \
+             makes one"
+        ),
+    }
+}
+
+impl Denied {
+    /// Which kind of error it is, for codes and statuses.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Missing
+            | Self::Unreadable
+            | Self::Unknown
+            | Self::Revoked(_)
+            | Self::Expired(_) => Kind::Unauthenticated,
+            Self::Role { .. } | Self::Agent { .. } | Self::Tenant => Kind::Forbidden,
+        }
+    }
+
+    /// The label of the counter, and the outcome in the audit log.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::Unknown => "unknown",
+            Self::Revoked(_) => "revoked",
+            Self::Expired(_) => "expired",
+            Self::Role { .. } => "role",
+            Self::Agent { .. } => "agent",
+            Self::Tenant => "tenant",
+        }
+    }
+}
