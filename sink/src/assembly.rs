@@ -201,6 +201,7 @@ impl Sink {
             config.ingest,
             IngestMetrics::register(&registry),
         );
+        fold.handle().each_series(|key| ingest.know(key));
         ingest.restore(&parts.catalog, position).await?;
         let lost = parts.catalog.lost_files().await;
         parts

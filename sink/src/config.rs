@@ -19,7 +19,7 @@ use weir_process::logging::Logging;
 use weir_process::secret::Secret;
 use weir_proto::limits::MAX_BATCH_BYTES;
 
-use crate::ingest::IngestConfig;
+use crate::ingest::{IngestConfig, Limits, Quota, SeriesLimits};
 
 pub use keys::TABLE;
 
@@ -191,6 +191,29 @@ fn read_ingest(reader: &mut Reader, journal_bytes: u64) -> IngestConfig {
         max_streams: size(streams),
         high_water_bytes: journal_bytes / 10 * HIGH_WATER_TENTHS,
         lost_after: reader.duration("ledger.lost_after"),
+        limits: read_limits(reader),
+    }
+}
+
+fn read_limits(reader: &mut Reader) -> Limits {
+    let mut quota = |bytes, requests| Quota {
+        bytes_per_second: reader.bytes_within(bytes, 0..=1 << 40),
+        requests_per_second: reader.rate_within(requests, 0.0..=1e9),
+    };
+    Limits {
+        agent: quota(
+            "limits.agent_bytes_per_second",
+            "limits.agent_requests_per_second",
+        ),
+        tenant: quota(
+            "limits.tenant_bytes_per_second",
+            "limits.tenant_requests_per_second",
+        ),
+        series: SeriesLimits {
+            agent_series: reader.count_within("limits.agent_series", 0..=1 << 32),
+            tenant_series: reader.count_within("limits.tenant_series", 0..=1 << 32),
+            tenant_devices: reader.count_within("limits.tenant_devices", 0..=1 << 32),
+        },
     }
 }
 

@@ -13,6 +13,7 @@
 //! | 7 `record` | bytes | an encoded `weir.v1.Record`: batch, skip, definitions or close |
 //! | 8 `clock` | [`ClockSample`] | on the first record after the agent said what its clocks say |
 //! | 9 `lost` | optional bool | instead of a record: the sink has decided that the agent holds this stream no more (true), or that it does (false) |
+//! | 10 `unwanted` | repeated uint32 | refs that the record defines and whose readings are dropped, `series_limit`: a limit on series was reached |
 //!
 //! | `ClockSample` field | type | what it holds |
 //! |---|---|---|
@@ -72,6 +73,9 @@ pub struct Envelope {
     /// Instead of a record: whether the agent has lost what it held of this stream.
     #[prost(bool, optional, tag = "9")]
     pub lost: Option<bool>,
+    /// Refs that the record defines beyond a limit on series: no reading of them is stored.
+    #[prost(uint32, repeated, tag = "10")]
+    pub unwanted: Vec<u32>,
 }
 
 /// What the agent's clocks said when the sink's said something.
@@ -106,13 +110,14 @@ pub(crate) fn following(earlier: Option<&v1::Report>, report: v1::Report) -> v1:
 
 impl Envelope {
     /// Everything before the record, with the clock and the report or without: what [`put_record`] appends to
-    /// it makes an encoded envelope.
-    pub fn head(&self, clock: bool, report: bool) -> Vec<u8> {
+    /// it makes an encoded envelope. `unwanted` is the record's own.
+    pub fn head(&self, clock: bool, report: bool, unwanted: &[u32]) -> Vec<u8> {
         let mut head = Vec::with_capacity(self.head_len());
         let without_record = Self {
             record: Bytes::new(),
             clock: self.clock.clone().filter(|_| clock),
             report: self.report.filter(|_| report),
+            unwanted: unwanted.to_vec(),
             ..self.clone()
         };
         without_record.encode_raw(&mut head);
@@ -144,6 +149,18 @@ impl Envelope {
     pub fn is_of(&self, stream: &StreamKey) -> bool {
         self.stream_id[..] == stream.id.0[..] && *self.tenant == *stream.tenant
     }
+}
+
+/// Each series that a record defines, and whether it is among the `unwanted`, which stand in the same order.
+pub fn marked<'a>(
+    series: &'a [v1::Series],
+    unwanted: &'a [u32],
+) -> impl Iterator<Item = (&'a v1::Series, bool)> {
+    let mut unwanted = unwanted.iter().peekable();
+    series.iter().map(move |series| {
+        let is_unwanted = unwanted.next_if(|next| **next == series.r#ref).is_some();
+        (series, is_unwanted)
+    })
 }
 
 /// Appends a record of so many encoded bytes to a head.
@@ -182,18 +199,20 @@ mod tests {
                 own_machine: true,
             }),
             lost: None,
+            unwanted: vec![3, 70_000],
         };
         let record = envelope.parse_record().expect("own bytes").expect("one");
-        let mut whole = envelope.head(true, true);
+        let mut whole = envelope.head(true, true, &envelope.unwanted);
         put_record(&record, record.encoded_len(), &mut whole);
         let again = Envelope::parse(whole.into()).expect("own bytes");
         assert_eq!(again, envelope);
-        let mut between = envelope.head(false, false);
+        let mut between = envelope.head(false, false, &[]);
         put_record(&record, record.encoded_len(), &mut between);
         let between = Envelope::parse(between.into()).expect("own bytes");
         let expected = Envelope {
             clock: None,
             report: None,
+            unwanted: Vec::new(),
             ..envelope
         };
         assert_eq!(between, expected);

@@ -58,7 +58,7 @@ pub(crate) use self::clocks::CLOCKS_BEGIN_NS;
 pub use self::error::FoldError;
 pub use self::flush::FlushCounts;
 pub(crate) use self::flush::INTENT_NS;
-pub use self::parcel::Parcel;
+pub use self::parcel::{Enclosed, Parcel};
 pub use self::state::FoldCounts;
 pub use self::view::View;
 pub use crate::catalog::StreamLedger;
@@ -67,7 +67,7 @@ use self::intake::Intake;
 use self::runner::Runner;
 use self::state::State;
 use self::view::Views;
-use crate::catalog::{Catalog, CatalogError, DataFile, Position};
+use crate::catalog::{Catalog, CatalogError, DataFile, Position, SeriesKey};
 use crate::envelope::Envelope;
 use crate::store::Store;
 
@@ -281,6 +281,13 @@ impl FoldHandle {
             .iter()
             .map(|stream| stream.ledger.clone())
             .collect()
+    }
+
+    /// Every series that was ever stored, and those that stand for what was not, for a count at the start.
+    pub(crate) fn each_series(&self, mut take: impl FnMut(&SeriesKey)) {
+        for (_, key) in self.shared.state().series.since(0) {
+            take(key);
+        }
     }
 
     /// Everything through this journal number is folded.

@@ -48,6 +48,9 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const FRAME_BYTES: u32 = 256 << 10;
 
+/// Those who are turned away at one moment come back spread over at most this.
+const MOST_SPREAD: Duration = Duration::from_secs(5);
+
 /// Why the port could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
@@ -150,7 +153,7 @@ fn status_of(fault: &Fault) -> Status {
     match fault.retry_after() {
         Some(delay) => {
             // A thousand that are turned away at one moment must not come back at one moment.
-            let spread = delay + random::below(delay);
+            let spread = delay + random::below(delay.min(MOST_SPREAD));
             let details = ErrorDetails::with_retry_info(Some(spread));
             Status::with_error_details(code, fault.to_string(), details)
         }

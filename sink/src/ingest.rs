@@ -16,6 +16,7 @@
 //! the catalog's position; only headers in the clear are read for that. Of a stream that is closed, lost or
 //! silent only the counts stay in memory, see `forget`.
 
+mod cardinality;
 mod check;
 mod dictionary;
 mod fault;
@@ -24,11 +25,14 @@ mod gate;
 mod load;
 mod lost;
 mod mark;
+mod quota;
 mod restore;
 mod session;
+mod slot;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unwanted;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,22 +47,27 @@ use weir_journal::{Journal, Progress};
 use weir_process::clock::Clock;
 use weir_proto::{limits, v1};
 
-use crate::catalog::Catalog;
-use crate::envelope::{self, ClockSample};
+use crate::catalog::{Catalog, SeriesKey};
+use crate::envelope::ClockSample;
 use crate::fold::{CLOCKS_BEGIN_NS, Parcel};
 use crate::metrics::IngestMetrics;
 use crate::model::{StreamId, StreamKey};
 
+pub use cardinality::SeriesLimits;
 pub use fault::{Fault, Refusal, refused_code_name};
 pub use gate::Gate;
 pub(crate) use lost::Held;
 pub use lost::{LostStream, Wanted};
 pub use mark::{Mark, REASONS};
+pub use quota::{Over, PATIENCE, Quota};
 pub use restore::RestoreError;
 pub use session::{Session, Taken};
+pub use slot::{Seen, StreamView};
 
+use cardinality::Cardinality;
+use quota::{Account, Quotas};
 use session::Ends;
-use stream::Stream;
+use slot::Slot;
 
 /// How long a Hello waits for the former owner of its stream, and then for what that one appended.
 const HANDOVER: Duration = Duration::from_secs(20);
@@ -70,7 +79,7 @@ pub const LEAST_WINDOW_BYTES: u64 = 64 << 10;
 pub(crate) const MAX_AGENT_CHARS: usize = 256;
 
 /// What bounds ingest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IngestConfig {
     /// Payload bytes an agent may have unacknowledged.
     pub window_bytes: u64,
@@ -86,6 +95,19 @@ pub struct IngestConfig {
     pub high_water_bytes: u64,
     /// How long an agent leaves a stream out before what it held counts as lost; zero is never.
     pub lost_after: Duration,
+    /// What each may send and have.
+    pub limits: Limits,
+}
+
+/// What one agent, and all agents of one tenant together, may send and have. None by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// What an agent may send.
+    pub agent: Quota,
+    /// What all agents of a tenant may send.
+    pub tenant: Quota,
+    /// What they may define.
+    pub series: SeriesLimits,
 }
 
 /// Where accepted records go on to. Must not block: the call is on the way to an acknowledgement.
@@ -112,77 +134,8 @@ struct Inner {
     /// Tenants and names that two agents were seen to share.
     namesakes: Mutex<HashSet<(Arc<str>, String)>>,
     connections: Arc<Semaphore>,
-}
-
-/// One stream and who owns it.
-struct Slot {
-    key: StreamKey,
-    /// Held by the owner for as long as it may append.
-    lane: Arc<tokio::sync::Mutex<()>>,
-    /// Cancelled when a newer Hello wants the lane.
-    claim: Mutex<CancellationToken>,
-    stream: Mutex<Stream>,
-    seen: Mutex<Seen>,
-}
-
-/// What was last heard of a stream.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Seen {
-    /// The agent's name.
-    pub agent: String,
-    /// The agent's last report, with the most it ever said it produced, and the sink's wall clock when it
-    /// came.
-    pub report: Option<(v1::Report, i64)>,
-    /// The sink's wall clock less the agent's, ns.
-    pub clock_offset_ns: i64,
-    /// What the next record takes along into the journal.
-    pub(crate) sample: Option<ClockSample>,
-    /// Since when the sink counts what the agent held of this stream as lost, by the monotonic clock; 0
-    /// from before the start.
-    pub(crate) lost: Option<u64>,
-    /// What the agent's last Hello of this stream said it holds.
-    pub(crate) held: Option<Held>,
-    /// Since when its agent leaves this stream out, by the monotonic clock.
-    pub(crate) unlisted_since: Option<u64>,
-    /// When it was connected for the last time, by the monotonic clock.
-    pub(crate) connected_at: u64,
-}
-
-/// One stream, for the ledger.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StreamView {
-    /// Which.
-    pub key: StreamKey,
-    /// Where it stands, durably.
-    pub durable: Mark,
-    /// Nothing follows, durably.
-    pub closed: bool,
-    /// What was last heard of it.
-    pub seen: Seen,
-}
-
-impl Seen {
-    /// The agent reports, at `at_ns` of the sink's wall clock.
-    fn note(&mut self, report: v1::Report, at_ns: i64) {
-        let earlier = self.report.as_ref().map(|(report, _)| report);
-        self.report = Some((envelope::following(earlier, report), at_ns));
-    }
-}
-
-impl Slot {
-    fn new(key: StreamKey) -> Self {
-        Self {
-            key,
-            lane: Arc::default(),
-            claim: Mutex::default(),
-            stream: Mutex::default(),
-            seen: Mutex::default(),
-        }
-    }
-
-    fn stream(&self) -> MutexGuard<'_, Stream> {
-        hold(&self.stream)
-    }
+    quotas: Quotas,
+    cardinality: Cardinality,
 }
 
 /// A panic in one connection leaves every one of these whole: each is changed by a single statement
@@ -214,6 +167,8 @@ impl Ingest {
                 catalog: OnceLock::new(),
                 namesakes: Mutex::default(),
                 connections: Arc::new(Semaphore::new(config.max_connections)),
+                quotas: Quotas::new(config.limits.agent, config.limits.tenant),
+                cardinality: Cardinality::new(config.limits.series),
             }),
         }
     }
@@ -244,6 +199,7 @@ impl Ingest {
         let heard_ns = self.inner.clock.wall_ns();
         let id = check_hello(hello)?;
         self.inner.gate.check()?;
+        let account = self.account(tenant, &hello.agent)?;
         let permit = Arc::clone(&self.inner.connections)
             .try_acquire_owned()
             .map_err(|_| Fault::Overloaded("too many connections".into()))?;
@@ -280,9 +236,25 @@ impl Ingest {
             displaced,
             draining: draining.clone(),
         };
-        let session = Session::new(self.clone(), slot, boot_id, ends, (lane, permit));
+        let session = Session::new(self.clone(), slot, boot_id, account, ends, (lane, permit));
         let welcome = session.welcome().await?;
         Ok((session, welcome))
+    }
+
+    /// What an agent may send, where that is limited; it comes later where it owes too much.
+    fn account(&self, tenant: &str, agent: &str) -> Result<Option<Arc<Account>>, Fault> {
+        let now_ns = self.inner.clock.monotonic_ns();
+        let account = self.inner.quotas.account(tenant, agent, now_ns);
+        let over = account.as_ref().and_then(|account| account.over(now_ns));
+        match over.filter(|over| over.wait > PATIENCE) {
+            Some(over) => Err(Fault::OverQuota(over)),
+            None => Ok(account),
+        }
+    }
+
+    /// A series that is stored already counts against the limits, and is never beyond them.
+    pub fn know(&self, series: &SeriesKey) {
+        self.inner.cardinality.know(series);
     }
 
     /// Takes what an agent says of its clocks; `heard_ns` is the sink's wall clock at that.

@@ -14,13 +14,20 @@ use weir_process::metrics::prometheus_client::metrics::gauge::ConstGauge;
 use weir_proto::v1;
 
 use crate::fold::FoldHandle;
-use crate::ingest::{Ingest, refused_code_name};
+use crate::ingest::{Ingest, Over, refused_code_name};
 use crate::store::Store;
 
 /// The label of refusals and of ended calls.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Code {
     code: &'static str,
+}
+
+/// Which limit somebody was over.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Quota {
+    scope: &'static str,
+    measure: &'static str,
 }
 
 /// What ingest counts.
@@ -38,6 +45,9 @@ pub struct IngestMetrics {
     pub gaps: Counter,
     /// Acknowledgements sent.
     pub acks: Counter,
+    /// New series beyond a limit.
+    pub series_refused: Counter,
+    over_quota: Family<Quota, Counter>,
     refused: Family<Code, Counter>,
     ended: Family<Code, Counter>,
 }
@@ -59,6 +69,13 @@ impl IngestMetrics {
         );
         counter("gaps", "gaps in the sequences of a stream", &metrics.gaps);
         counter("acks", "acknowledgements sent", &metrics.acks);
+        counter(
+            "limits_refused_series",
+            "new series beyond a limit, whose readings are dropped",
+            &metrics.series_refused,
+        );
+        let help = "requests after which an agent had to wait for its quota";
+        registry.register("limits_over_quota", help, metrics.over_quota.clone());
         let help = "batches that can never be stored";
         registry.register("refused", help, metrics.refused.clone());
         let help = "calls of Deliver that the sink ended with a status";
@@ -70,6 +87,15 @@ impl IngestMetrics {
     pub fn refused(&self, code: v1::RefusedCode) {
         let code = refused_code_name(code);
         self.refused.get_or_create(&Code { code }).inc();
+    }
+
+    /// Somebody has to wait.
+    pub fn over_quota(&self, over: &Over) {
+        let label = Quota {
+            scope: over.scope.name(),
+            measure: over.measure.name(),
+        };
+        self.over_quota.get_or_create(&label).inc();
     }
 
     /// One call was ended by the sink.

@@ -136,6 +136,8 @@ pub enum Kind {
     Timeout,
     /// Too much at once: try again a little later.
     Busy,
+    /// More than this caller may have: the same works again once it is made up for.
+    OverQuota,
     /// The sink cannot accept now: full or draining.
     Unavailable,
     /// Somebody else took over.
@@ -157,6 +159,7 @@ impl Kind {
             Self::Precondition => ("precondition", C::FailedPrecondition, S::CONFLICT),
             Self::TooLarge => ("too_large", C::ResourceExhausted, S::UNPROCESSABLE_ENTITY),
             Self::Timeout => ("timeout", C::DeadlineExceeded, S::GATEWAY_TIMEOUT),
+            Self::OverQuota => ("over_quota", C::ResourceExhausted, S::TOO_MANY_REQUESTS),
             Self::Busy => ("busy", C::Unavailable, S::TOO_MANY_REQUESTS),
             Self::Displaced => ("displaced", C::Aborted, S::CONFLICT),
             Self::Unavailable => ("unavailable", C::Unavailable, S::SERVICE_UNAVAILABLE),
@@ -196,6 +199,9 @@ pub fn drop_reason_name(reason: v1::DropReason) -> &'static str {
 
 /// The sink's own reason: what an agent still held of a stream when its spool was lost.
 pub const SPOOL_LOST: &str = "spool_lost";
+
+/// The sink's own reason: a reading of a series that is beyond a limit on series.
+pub const SERIES_LIMIT: &str = "series_limit";
 
 /// The sink's own reason: a record the fold could not take in; it is in the sink's dead-letter store.
 pub const FOLD_ERROR: &str = "fold_error";

@@ -220,6 +220,7 @@ async fn serve(
         let ack = Ack {
             durable_through,
             window_bytes: WINDOW_BYTES,
+            notice: String::new(),
         };
         answer(answers, Response::Ack(ack)).await?;
     }

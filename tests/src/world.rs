@@ -195,3 +195,18 @@ fn address(endpoints: &Value, name: &str) -> SocketAddr {
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| panic!("endpoints.json has no address {name}: {endpoints}"))
 }
+
+/// What `/metrics` of a program says: name with labels to value.
+async fn metrics(address: SocketAddr) -> BTreeMap<String, f64> {
+    let (_, body) = crate::http::get(address, "/metrics")
+        .await
+        .expect("the program answers");
+    String::from_utf8_lossy(&body)
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect()
+}

@@ -25,6 +25,8 @@ mod files;
 mod hostile;
 #[path = "front_door/ledger.rs"]
 mod ledger;
+#[path = "front_door/limits.rs"]
+mod limits;
 #[path = "front_door/lost.rs"]
 mod lost;
 #[path = "front_door/memory.rs"]

@@ -266,6 +266,7 @@ impl Session<'_> {
             None => return Err(Failure::Ended),
             Some(Some(Response::Ack(ack))) => {
                 point(Point::AgentAcked);
+                wire.notice(&ack.notice);
                 if self.on_ack(&ack)? {
                     wire.heard = Instant::now();
                 }

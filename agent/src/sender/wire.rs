@@ -3,10 +3,16 @@
 //! In: composed requests. Out: each handed over once, in order; the Close last, which half-closes the
 //! call.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use weir_fault::{Point, point};
 use weir_proto::v1;
+
+/// Between two notices.
+const NOTICE_PAUSE: Duration = Duration::from_secs(10);
+const MAX_NOTICE_CHARS: usize = 400;
 
 /// The sending half of the call.
 pub(crate) struct Wire {
@@ -22,6 +28,8 @@ pub(crate) struct Wire {
     pub(crate) token: bool,
     /// When the sink last moved, or began to owe an answer.
     pub(crate) heard: Instant,
+    /// When it last had something to say to people.
+    noticed: Option<Instant>,
 }
 
 impl Wire {
@@ -34,6 +42,17 @@ impl Wire {
             yields: false,
             token: false,
             heard: Instant::now(),
+            noticed: None,
+        }
+    }
+
+    /// What the sink has to say to people, as often and as long as a log bears it.
+    pub(crate) fn notice(&mut self, text: &str) {
+        let again = self.noticed.is_some_and(|at| at.elapsed() < NOTICE_PAUSE);
+        if !text.is_empty() && !again {
+            self.noticed = Some(Instant::now());
+            let text: String = text.chars().take(MAX_NOTICE_CHARS).collect();
+            tracing::warn!(text, "the sink has something to say");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The table of everything an operator can set.
 
-use weir_process::config::Kind::{Address, Bool, Bytes, Count, Duration, Path, Text, Url};
+use weir_process::config::Kind::{Address, Bool, Bytes, Count, Duration, Path, Rate, Text, Url};
 use weir_process::config::{Group, Key, Table};
 use weir_process::{logging, shutdown};
 
@@ -15,6 +15,10 @@ pub static TABLE: Table = Table {
         Group {
             title: "Taking in",
             keys: &INTAKE,
+        },
+        Group {
+            title: "Limits",
+            keys: &LIMITS,
         },
         Group {
             title: "Storing",
@@ -133,6 +137,51 @@ const INTAKE: [Key; 8] = [
         Duration,
         "1h",
         "an agent leaves out a stream it had for so long: what it held counts as lost; 0 is never",
+    ),
+];
+
+const LIMITS: [Key; 7] = [
+    Key::new(
+        "limits.agent_bytes_per_second",
+        Bytes,
+        "0",
+        "what one agent may send in a second; 0 is no limit. An agent that is over it is told to wait, nothing is lost",
+    ),
+    Key::new(
+        "limits.agent_requests_per_second",
+        Rate,
+        "0",
+        "requests one agent may send in a second; 0 is no limit",
+    ),
+    Key::new(
+        "limits.tenant_bytes_per_second",
+        Bytes,
+        "0",
+        "what all agents of one tenant may send in a second; 0 is no limit",
+    ),
+    Key::new(
+        "limits.tenant_requests_per_second",
+        Rate,
+        "0",
+        "requests all agents of one tenant may send in a second; 0 is no limit",
+    ),
+    Key::new(
+        "limits.agent_series",
+        Count,
+        "100000",
+        "series of one agent; readings of further ones are dropped and counted, series_limit. 0 is no limit",
+    ),
+    Key::new(
+        "limits.tenant_series",
+        Count,
+        "1000000",
+        "series of one tenant; 0 is no limit",
+    ),
+    Key::new(
+        "limits.tenant_devices",
+        Count,
+        "100000",
+        "devices of one tenant; 0 is no limit",
     ),
 ];
 

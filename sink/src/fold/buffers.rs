@@ -6,7 +6,7 @@ use weir_proto::batch::{Readings, Slice};
 
 use super::readings::Origin;
 use super::rows::Rows;
-use super::series::SeriesTable;
+use super::series::{OVER_LIMIT, SeriesTable};
 use crate::catalog::{DeadLetter, JournalLoss};
 use crate::refs::Refs;
 
@@ -59,12 +59,18 @@ pub(crate) struct Target {
     pub(crate) series: u32,
     /// Its values are texts.
     pub(crate) text: bool,
+    /// It is beyond a limit on series: none of its readings is stored.
+    pub(crate) unwanted: bool,
 }
 
 impl Target {
     pub(crate) fn new(series: u32, table: &SeriesTable) -> Self {
-        let text = &*table.key(series).kind == "text";
-        Self { series, text }
+        let kind = &*table.key(series).kind;
+        Self {
+            series,
+            text: kind == "text",
+            unwanted: kind == OVER_LIMIT,
+        }
     }
 }
 
@@ -74,7 +80,7 @@ pub(super) fn check(readings: &Readings, refs: &Refs<Target>) -> Result<(), Stri
         let target = refs
             .get(reference)
             .ok_or_else(|| format!("series {reference} was never defined"))?;
-        if target.text != text {
+        if target.text != text && !target.unwanted {
             return Err(format!("series {reference} has values of another kind"));
         }
     }

@@ -136,6 +136,9 @@ impl State {
             let mut buffers = Buffers::default();
             readings.take(|column| {
                 let target = refs.get(column.series).expect("checked before");
+                if target.unwanted {
+                    return;
+                }
                 let times = match column.present {
                     None => column.times.to_vec(),
                     Some(present) => picked(column.times, present),

@@ -11,7 +11,7 @@ use weir_proto::v1;
 use super::buffers::Target;
 use super::prepare::Content;
 use super::state::{State, Stream};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, marked};
 use crate::model::StreamKey;
 use crate::refs::{KEPT, Refs};
 
@@ -38,8 +38,8 @@ impl State {
         Ok(())
     }
 
-    /// Takes in what a record defines.
-    pub(super) fn define(&mut self, stream: u32, defined: &[v1::Series]) {
+    /// Takes in what a record defines; of the `unwanted` among it no reading is stored.
+    pub(super) fn define(&mut self, stream: u32, defined: &[v1::Series], unwanted: &[u32]) {
         let State {
             streams,
             series,
@@ -47,8 +47,13 @@ impl State {
             ..
         } = self;
         let Stream { ledger, refs, .. } = &mut streams[stream as usize];
-        for definition in defined {
-            let number = series.number(&ledger.tenant, &ledger.agent, definition);
+        for (definition, is_unwanted) in marked(defined, unwanted) {
+            let (tenant, agent) = (&ledger.tenant, &ledger.agent);
+            let number = if is_unwanted {
+                series.over_limit(tenant, agent)
+            } else {
+                series.number(tenant, agent, definition)
+            };
             let target = Target::new(number, series);
             if refs.insert(definition.r#ref, target) != Some(target) {
                 current.definitions.push((stream, definition.r#ref, number));

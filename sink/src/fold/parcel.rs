@@ -8,6 +8,17 @@ use weir_proto::v1;
 use super::{Arrival, Decoded};
 use crate::envelope::Envelope;
 
+/// One record, beside what it shares with the others.
+#[derive(Debug)]
+pub struct Enclosed {
+    /// Encoded.
+    pub record: Bytes,
+    /// What ingest has decoded of it.
+    pub decoded: Option<Decoded>,
+    /// Refs it defines beyond a limit on series.
+    pub unwanted: Vec<u32>,
+}
+
 /// Records of one request under numbers in a row.
 #[derive(Debug)]
 pub struct Parcel {
@@ -17,17 +28,13 @@ pub struct Parcel {
     envelope: Envelope,
     /// Belongs to the last.
     report: Option<v1::Report>,
-    records: VecDeque<(Bytes, Option<Decoded>)>,
+    records: VecDeque<Enclosed>,
 }
 
 impl Parcel {
     /// From the journal's number of the first record, at least one record, and the envelope of all: its clock belongs
     /// to the first, its report to the last.
-    pub fn new(
-        number: u64,
-        mut envelope: Envelope,
-        records: VecDeque<(Bytes, Option<Decoded>)>,
-    ) -> Self {
+    pub fn new(number: u64, mut envelope: Envelope, records: VecDeque<Enclosed>) -> Self {
         Self {
             number,
             report: envelope.report.take(),
@@ -48,25 +55,30 @@ impl Parcel {
 
     /// Bytes it takes, about.
     pub(super) fn bytes(&self) -> usize {
-        let record = |(record, decoded): &(Bytes, Option<Decoded>)| {
-            64 + record.len() + decoded.as_ref().map_or(0, Decoded::bytes)
-        };
+        let record =
+            |one: &Enclosed| 64 + one.record.len() + one.decoded.as_ref().map_or(0, Decoded::bytes);
         256 + self.records.iter().map(record).sum::<usize>()
     }
 
     /// Whether the next record needs no decoding.
     pub(super) fn is_decoded(&self) -> bool {
-        matches!(self.records.front(), Some((_, Some(_))))
+        let next = self.records.front();
+        next.is_some_and(|next| next.decoded.is_some())
     }
 
     /// Takes the next record out: its number, its whole envelope, and what is decoded of it.
     pub(super) fn next(&mut self) -> Option<(u64, &Envelope, Option<Decoded>)> {
-        let (record, decoded) = self.records.pop_front()?;
+        let Enclosed {
+            record,
+            decoded,
+            unwanted,
+        } = self.records.pop_front()?;
         if !self.envelope.record.is_empty() {
             // Not the first any more.
             self.envelope.clock = None;
         }
         self.envelope.record = record;
+        self.envelope.unwanted = unwanted;
         if self.records.is_empty() {
             self.envelope.report = self.report.take();
         }
@@ -92,8 +104,12 @@ impl Parcel {
 impl From<Arrival> for Parcel {
     fn from(arrival: Arrival) -> Self {
         let mut envelope = arrival.envelope;
-        let record = std::mem::take(&mut envelope.record);
-        Self::new(arrival.number, envelope, [(record, arrival.decoded)].into())
+        let only = Enclosed {
+            record: std::mem::take(&mut envelope.record),
+            decoded: arrival.decoded,
+            unwanted: std::mem::take(&mut envelope.unwanted),
+        };
+        Self::new(arrival.number, envelope, [only].into())
     }
 }
 

@@ -6,6 +6,7 @@ use weir_proto::batch::Readings;
 use super::clocks::Verdict;
 use super::rows::Quality;
 use super::state::State;
+use crate::model::SERIES_LIMIT;
 
 /// Where readings came from, and what their times are worth.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +25,8 @@ impl State {
     /// Appends checked readings; answers their rows.
     pub(super) fn readings(&mut self, mut readings: Readings, origin: Origin) -> u64 {
         shift(&mut readings, origin.verdict.shift_ns);
-        let rows = self.columns(readings, origin);
+        let (rows, unwanted) = self.columns(readings, origin);
+        self.drop_readings(origin.stream, SERIES_LIMIT, unwanted);
         self.streams[origin.stream as usize].ledger.stored += rows;
         self.counts.rows += rows;
         match origin.verdict.quality {
@@ -36,9 +38,10 @@ impl State {
         rows
     }
 
-    fn columns(&mut self, mut readings: Readings, origin: Origin) -> u64 {
+    /// Answers the rows, and the readings of series beyond a limit.
+    fn columns(&mut self, mut readings: Readings, origin: Origin) -> (u64, u64) {
         let refs = &self.streams[origin.stream as usize].refs;
-        let mut rows = 0;
+        let (mut rows, mut unwanted) = (0, 0);
         let mut some = Vec::new();
         // Columns of one block share their times.
         let mut sorted = (std::ptr::null(), true);
@@ -61,6 +64,10 @@ impl State {
                     &some[..]
                 }
             };
+            if target.unwanted {
+                unwanted += times.len();
+                return;
+            }
             rows += times.len();
             self.latest
                 .offer(target.series, times, &column.values, ascending, origin);
@@ -68,7 +75,7 @@ impl State {
                 .push(target.series, times, column.values, ascending, origin);
             trap(Trap::FoldRow, &self.series.key(target.series).device);
         });
-        rows as u64
+        (rows as u64, unwanted as u64)
     }
 }
 

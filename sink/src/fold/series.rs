@@ -57,6 +57,16 @@ impl SeriesTable {
         }
     }
 
+    /// What stands for every series of `agent` that is beyond a limit, so that the catalog does not grow by what
+    /// is not stored.
+    pub(crate) fn over_limit(&mut self, tenant: &str, agent: &str) -> u32 {
+        let nothing = v1::Series {
+            kind: v1::Kind::Unspecified.into(),
+            ..v1::Series::default()
+        };
+        self.number(tenant, agent, &nothing)
+    }
+
     fn insert(&mut self, key: SeriesKey) -> u32 {
         let number = u32::try_from(self.keys.len()).expect("fewer than 2^32 series");
         let key = Arc::new(key);
@@ -83,10 +93,14 @@ pub(crate) fn attributes_json(attributes: &BTreeMap<String, String>) -> String {
     serde_json::to_string(attributes).expect("a map of strings is JSON")
 }
 
+/// The kind of what stands for series beyond a limit. No agent can define it: ingest refuses a series of no kind.
+pub(crate) const OVER_LIMIT: &str = "over_limit";
+
 /// How a kind is stored.
 pub(crate) fn kind_name(kind: v1::Kind) -> &'static str {
     match kind {
-        v1::Kind::Unspecified | v1::Kind::Gauge => "gauge",
+        v1::Kind::Unspecified => OVER_LIMIT,
+        v1::Kind::Gauge => "gauge",
         v1::Kind::Counter => "counter",
         v1::Kind::Bool => "bool",
         v1::Kind::Text => "text",
@@ -99,6 +113,7 @@ pub(crate) fn kind_of(name: &str) -> v1::Kind {
         "counter" => v1::Kind::Counter,
         "bool" => v1::Kind::Bool,
         "text" => v1::Kind::Text,
+        OVER_LIMIT => v1::Kind::Unspecified,
         _ => v1::Kind::Gauge,
     }
 }

@@ -166,7 +166,7 @@ impl State {
                 self.batch(number, envelope, stream, header, &defined, readings);
             }
             Content::Skip(skip) => self.skip(stream, &skip),
-            Content::Definitions(series) => self.define(stream, &series),
+            Content::Definitions(series) => self.define(stream, &series, &envelope.unwanted),
             Content::Close(close) => self.close(stream, &close),
             Content::Lost(lost) => self.lost(stream, lost.then_some(envelope.received_ns)),
             Content::Unreadable(error) => self.set_aside(number, envelope, (0, 0), error),
@@ -239,7 +239,7 @@ impl State {
             self.duplicate(stream, header.readings);
             return;
         }
-        self.define(stream, defined);
+        self.define(stream, defined, &envelope.unwanted);
         self.follow(stream, header.sequence, header.readings_before);
         let ledger = &mut self.streams[stream as usize].ledger;
         self.underway = Some(Underway::new(stream, ledger));
@@ -349,7 +349,7 @@ impl State {
         self.counts.duplicates = self.counts.duplicates.saturating_add(readings);
     }
 
-    fn drop_readings(&mut self, stream: u32, reason: &str, readings: u64) {
+    pub(super) fn drop_readings(&mut self, stream: u32, reason: &str, readings: u64) {
         if readings > 0 {
             let dropped = &mut self.streams[stream as usize].ledger.dropped;
             let count = dropped.entry(reason.to_owned()).or_default();

@@ -23,7 +23,7 @@ use weir_proto::v1::delivery_service_server::DeliveryService;
 use super::messages::Messages;
 use super::{gate, status_of};
 use crate::access::{Access, Caller, Denied, Request as Asked, table};
-use crate::ingest::{Fault, Ingest, Session};
+use crate::ingest::{Fault, Ingest, Over, PATIENCE, Session};
 
 /// How long a new call may stay silent.
 const HELLO_TIME: Duration = Duration::from_secs(15);
@@ -136,7 +136,10 @@ impl Call {
                 self.ingest.metrics().ended(fault.kind().name());
                 match fault {
                     // Said once by whoever stops, took over or watches the journal.
-                    Fault::Draining | Fault::Displaced | Fault::Overloaded(_) => {
+                    Fault::Draining
+                    | Fault::Displaced
+                    | Fault::Overloaded(_)
+                    | Fault::OverQuota(_) => {
                         tracing::debug!(reason = %fault, "call ended");
                     }
                     _ => tracing::warn!(reason = %fault, "call ended"),
@@ -191,6 +194,7 @@ impl Call {
 
     async fn deliver(&mut self, mut session: Session) -> End {
         let mut progress = self.ingest.progress();
+        let mut paid: Option<tokio::time::Instant> = None;
         let mut answers: VecDeque<Answer> = VecDeque::new();
         let mut ending: Option<End> = None;
         let mut standing = std::pin::pin!(self.caller.clone().ended());
@@ -212,7 +216,8 @@ impl Call {
                 return ending.unwrap_or(End::Done);
             }
             let open = ending.is_none();
-            let reads = open && answers.len() < MAX_ANSWERS && session.has_room();
+            let room = answers.len() < MAX_ANSWERS && session.has_room();
+            let reads = open && paid.is_none() && room;
             tokio::select! {
                 biased;
                 permit = self.sender.reserve(), if !answers.is_empty() => match permit {
@@ -237,13 +242,16 @@ impl Call {
                 () = tokio::time::sleep(GOODBYE_TIME), if !open => {
                     return overdue(ending, session.is_pending());
                 }
+                () = until(paid), if paid.is_some() => paid = None,
                 message = self.requests.next(), if reads => match message {
                     Ok(Some(request)) => {
+                        let over = session.book(self.requests.last_bytes());
                         let taken = session.take(request).await;
                         answers.extend(taken.refused.into_iter().map(Answer::Refused));
                         ending = match taken.fault {
                             Some(fault) => Some(End::Fault(fault)),
-                            None => taken.closed.then_some(End::Done),
+                            None if taken.closed => Some(End::Done),
+                            None => over.and_then(|over| pause(over, &mut paid)),
                         };
                     }
                     Ok(None) => ending = Some(End::Done),
@@ -251,6 +259,22 @@ impl Call {
                 },
             }
         }
+    }
+}
+
+/// Who is over a limit by little is read on from a little later; who is so by more is told to come back.
+fn pause(over: Over, paid: &mut Option<tokio::time::Instant>) -> Option<End> {
+    if over.wait > PATIENCE {
+        return Some(End::Fault(Fault::OverQuota(over)));
+    }
+    *paid = Some(tokio::time::Instant::now() + over.wait);
+    None
+}
+
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Messages<T> {
     partial: BytesMut,
     /// Length of that message, once its head is read.
     length: Option<usize>,
+    /// Of the last message that was read.
+    last_bytes: usize,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -88,8 +90,14 @@ impl<T: Message + Default + Bounded> Messages<T> {
             chunk: Bytes::new(),
             partial: BytesMut::new(),
             length: None,
+            last_bytes: 0,
             kind: PhantomData,
         }
+    }
+
+    /// Length of the last message.
+    pub(super) fn last_bytes(&self) -> usize {
+        self.last_bytes
     }
 
     /// The next message; nothing once the client has ended its side. May be dropped while it waits: nothing is lost.
@@ -100,6 +108,7 @@ impl<T: Message + Default + Bounded> Messages<T> {
                     None => self.length = Some(self.length_of(&bytes)?),
                     Some(_) => {
                         self.length = None;
+                        self.last_bytes = bytes.len();
                         T::look(&bytes)?;
                         // As tonic's own codec says it.
                         let message = T::decode(bytes);

@@ -102,6 +102,8 @@ pub(super) fn table_of(series: &[v1::Series]) -> impl Iterator<Item = (u32, Defi
         let definition = Definition {
             digest: hasher.finish(),
             text: series.kind == i32::from(v1::Kind::Text),
+            // Only the catalog says so, of what was beyond a limit when it was defined.
+            unwanted: series.kind == i32::from(v1::Kind::Unspecified),
         };
         (series.r#ref, definition)
     })

@@ -20,6 +20,8 @@ pub(super) struct Definition {
     pub(super) digest: u64,
     /// Whether its values are texts.
     pub(super) text: bool,
+    /// Whether it is beyond a limit on series: then it may be defined as anything, and nothing of it is stored.
+    pub(super) unwanted: bool,
 }
 
 /// See the module.
@@ -80,7 +82,7 @@ impl Dictionary {
         for (r#ref, definition) in table_of(series) {
             match self.series.get(r#ref) {
                 None => new.push((r#ref, definition)),
-                Some(known) if known == definition => {}
+                Some(known) if known == definition || known.unwanted => {}
                 Some(_) => {
                     return Err(Refusal::new(
                         v1::RefusedCode::Invalid,
@@ -113,7 +115,7 @@ impl Dictionary {
                     format!("series {} was never defined in this stream", r#ref),
                 ));
             };
-            if definition.text != text {
+            if definition.text != text && !definition.unwanted {
                 return Err(Refusal::new(
                     v1::RefusedCode::Invalid,
                     format!("values of series {} are not of its kind", r#ref),

@@ -6,6 +6,7 @@ use weir_journal::AppendError;
 use weir_proto::batch::DecodeError;
 use weir_proto::{limits, v1};
 
+use super::quota::Over;
 use crate::model::Kind;
 
 /// How long an agent is asked to wait when the sink is full.
@@ -14,7 +15,7 @@ const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// What ends a call. What was accepted before it is still acknowledged once it is durable.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// A record is missing.
     #[error("sequence {got} leaves a gap: expected sequence {expected}")]
@@ -80,6 +81,9 @@ pub enum Fault {
     /// The sink cannot make anything durable now.
     #[error("sink cannot accept now: {0}")]
     Overloaded(String),
+    /// More was sent than may be.
+    #[error("{0}")]
+    OverQuota(Over),
     /// The journal accepts nothing more until the sink has been restarted.
     #[error("sink cannot accept until it has been restarted: {0}")]
     JournalFailed(String),
@@ -99,6 +103,7 @@ impl Fault {
             | Self::Protocol { .. } => Kind::Precondition,
             Self::Invalid(_) => Kind::Invalid,
             Self::Displaced => Kind::Displaced,
+            Self::OverQuota(_) => Kind::OverQuota,
             Self::NotYet { .. } | Self::Draining | Self::Overloaded(_) | Self::JournalFailed(_) => {
                 Kind::Unavailable
             }
@@ -111,6 +116,7 @@ impl Fault {
         match self {
             Self::Draining | Self::Displaced | Self::JournalFailed(_) => Some(RETRY_SOON),
             Self::Overloaded(_) | Self::NotYet { .. } => Some(RETRY_WHEN_FULL),
+            Self::OverQuota(over) => Some(over.wait),
             _ => None,
         }
     }

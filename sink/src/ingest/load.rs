@@ -1,9 +1,6 @@
 //! Accepted records of one request on their way into the journal: encoded behind each other into one
 //! buffer, so that a small record costs little beside its bytes.
 
-use std::collections::VecDeque;
-
-use bytes::Bytes;
 use prost::encoding::{encoded_len_varint, key_len};
 use weir_journal::{Frames, Sealed};
 use weir_proto::batch::Readings;
@@ -11,7 +8,7 @@ use weir_proto::v1;
 
 use super::check::Readable;
 use crate::envelope::{Envelope, put_record};
-use crate::fold::{Decoded, Parcel};
+use crate::fold::{Decoded, Enclosed, Parcel};
 
 /// Bytes from which a load is appended before the rest of its request is taken.
 const FULL_BYTES: usize = 1 << 20;
@@ -33,6 +30,8 @@ struct Loaded {
     bytes: usize,
     /// Of a batch.
     readings: Option<Readings>,
+    /// Refs it defines beyond a limit on series.
+    unwanted: Vec<u32>,
 }
 
 /// The same as the journal takes it.
@@ -41,8 +40,8 @@ pub(super) struct Packed {
     /// Bytes of the records, without what is written around them.
     pub(super) bytes: u64,
     envelope: Envelope,
-    /// Bytes of each record, and what is decoded of it.
-    records: Vec<(usize, Option<Decoded>)>,
+    /// Bytes of each record, what is decoded of it, and the refs it defines beyond a limit.
+    records: Vec<(usize, Option<Decoded>, Vec<u32>)>,
 }
 
 impl Load {
@@ -54,9 +53,14 @@ impl Load {
         self.bytes >= FULL_BYTES
     }
 
-    /// Adds a record as it was admitted.
-    pub(super) fn put(&mut self, record: v1::record::Record, readable: Readable) {
-        let loaded = match readable {
+    /// Adds a record as it was admitted, with the refs it defines beyond a limit on series.
+    pub(super) fn put(
+        &mut self,
+        record: v1::record::Record,
+        readable: Readable,
+        unwanted: Vec<u32>,
+    ) {
+        let mut loaded = match readable {
             Readable::Batch { readings, bytes } => {
                 if let v1::record::Record::Batch(batch) = &record {
                     self.batches += 1;
@@ -66,11 +70,13 @@ impl Load {
                     record,
                     bytes: key_len(1) + encoded_len_varint(bytes as u64) + bytes,
                     readings: Some(readings),
+                    unwanted: Vec::new(),
                 }
             }
             Readable::Skip(skip) => Loaded::plain(v1::record::Record::Skip(skip)),
             Readable::Definitions | Readable::Close => Loaded::plain(record),
         };
+        loaded.unwanted = unwanted;
         self.bytes += loaded.bytes;
         self.records.push(loaded);
     }
@@ -79,18 +85,22 @@ impl Load {
     pub(super) fn pack(self, envelope: Envelope) -> Packed {
         let count = self.records.len();
         let mut frames = Frames::with_room(count, self.bytes + envelope.head_len() * count);
-        let between = envelope.head(false, false);
+        let between = envelope.head(false, false, &[]);
         let last = count.saturating_sub(1);
         let mut records = Vec::with_capacity(count);
         for (index, loaded) in self.records.into_iter().enumerate() {
             frames.put(|out| {
-                match (index == 0, index == last) {
-                    (false, false) => out.extend_from_slice(&between),
-                    (first, last) => out.extend_from_slice(&envelope.head(first, last)),
+                match (index == 0, index == last, &loaded.unwanted[..]) {
+                    (false, false, []) => out.extend_from_slice(&between),
+                    (first, last, unwanted) => {
+                        out.extend_from_slice(&envelope.head(first, last, unwanted));
+                    }
                 }
                 put_record(&loaded.record, loaded.bytes, out);
             });
-            records.push((loaded.bytes, loaded.decoded()));
+            let mut loaded = loaded;
+            let unwanted = std::mem::take(&mut loaded.unwanted);
+            records.push((loaded.bytes, loaded.decoded(), unwanted));
         }
         Packed {
             frames: frames.seal(),
@@ -107,6 +117,7 @@ impl Loaded {
             bytes: record.encoded_len(),
             record,
             readings: None,
+            unwanted: Vec::new(),
         }
     }
 
@@ -127,11 +138,12 @@ impl Packed {
     /// For the fold, once the journal has given the first record its number.
     pub(super) fn parcel(self, number: u64) -> Parcel {
         let bodies = self.frames.bodies();
-        let records = bodies.zip(self.records).map(|(body, (length, decoded))| {
-            let record = body.slice(body.len() - length..);
-            (record, decoded)
+        let records = bodies.zip(self.records);
+        let records = records.map(|(body, (length, decoded, unwanted))| Enclosed {
+            record: body.slice(body.len() - length..),
+            decoded,
+            unwanted,
         });
-        let records: VecDeque<(Bytes, Option<Decoded>)> = records.collect();
-        Parcel::new(number, self.envelope, records)
+        Parcel::new(number, self.envelope, records.collect())
     }
 }

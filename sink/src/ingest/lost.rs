@@ -292,7 +292,7 @@ impl Ingest {
                 ..Envelope::default()
             }
         };
-        let head = envelope.head(true, true);
+        let head = envelope.head(true, true, &[]);
         let number = inner.journal.try_append(envelope::KIND, &[&head])?;
         let at_ns = lost.then(|| inner.clock.monotonic_ns());
         let was_lost = std::mem::replace(&mut hold(&slot.seen).lost, at_ns).is_some();

@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 use weir_journal::{Item, Journal, ReadError};
 use weir_proto::v1;
 
-use super::check::table_of;
+use super::check::{definitions, table_of};
 use super::dictionary::Dictionary;
 use super::mark::{Mark, REASONS};
 use super::stream::Stream;
 use super::{Ingest, Seen, Slot, hold};
 use crate::catalog::{Catalog, CatalogError, StreamLedger};
-use crate::envelope::{self, Envelope};
+use crate::envelope::{self, Envelope, marked};
 use crate::model::{StreamKey, drop_reason_name};
 use crate::refs::KEPT;
 
@@ -112,7 +112,12 @@ impl Ingest {
         seen.connected_at = self.inner.clock.monotonic_ns();
         seen.lost = (envelope.lost == Some(true)).then_some(0);
         let Some(record) = record else { return Ok(()) };
-        slot.stream().replay(number, &record);
+        let (tenant, agent) = (&envelope.tenant, &envelope.agent);
+        let defined = marked(definitions(&record), &envelope.unwanted);
+        for (series, _) in defined.filter(|(_, is_unwanted)| !is_unwanted) {
+            self.inner.cardinality.know_defined(tenant, agent, series);
+        }
+        slot.stream().replay(number, &record, &envelope.unwanted);
         seen.agent = envelope.agent;
         seen.clock_offset_ns = envelope.clock_offset_ns;
         if let Some(report) = envelope.report {

@@ -1,27 +1,24 @@
 //! One owner of one stream: takes requests one after the other, appends what is accepted, and
 //! says what may be acknowledged. Does not wait for commits; whoever drives it does.
 
+mod append;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use weir_fault::{Mutant, Point, mutant, point};
-use weir_journal::{AppendError, Sealed};
 use weir_proto::{limits, v1};
 
-use super::check::{Unreadable, read};
+use super::check::{Unreadable, definitions, read};
 use super::fault::{Fault, Refusal, refused_code_name};
 use super::load::Load;
+use super::quota::{Account, Over};
 use super::stream::Screened;
-use super::{HANDOVER, Ingest, Slot, hold};
-use crate::envelope::{self, Envelope};
-
-/// How long an append waits while the journal's queue is full.
-const BUSY: Duration = Duration::from_secs(20);
+use super::unwanted::Unwanted;
+use super::{HANDOVER, Ingest, LEAST_WINDOW_BYTES, Slot, hold};
 
 /// The right to append to one stream. Dropping it lets the next connection of the stream in.
 pub struct Session {
@@ -29,6 +26,10 @@ pub struct Session {
     slot: Arc<Slot>,
     /// The agent's boot, as Hello named it.
     boot_id: Bytes,
+    /// What it may send, where that is limited.
+    account: Option<Arc<Account>>,
+    /// Series of this call that are beyond a limit.
+    unwanted: Unwanted,
     ends: Ends,
     _held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
     /// Last journal number of each request that waits for its acknowledgement.
@@ -79,6 +80,7 @@ impl Session {
         ingest: Ingest,
         slot: Arc<Slot>,
         boot_id: Bytes,
+        account: Option<Arc<Account>>,
         ends: Ends,
         held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
     ) -> Self {
@@ -86,6 +88,8 @@ impl Session {
             ingest,
             slot,
             boot_id,
+            account,
+            unwanted: Unwanted::default(),
             ends,
             _held: held,
             requests: VecDeque::new(),
@@ -115,7 +119,7 @@ impl Session {
         Ok(v1::Welcome {
             durable_through: mark.sequence,
             durable_crc: mark.crc,
-            window_bytes: self.ingest.window_bytes(),
+            window_bytes: self.window_bytes(),
             max_batch_bytes: limits::MAX_BATCH_BYTES as u64,
             protocol: limits::PROTOCOL_VERSION,
             readings_through: mark.readings_through,
@@ -132,7 +136,24 @@ impl Session {
     /// Whether the window lets another request in. One may always be outstanding.
     pub fn has_room(&self) -> bool {
         let bytes = self.slot.stream().pending_bytes();
-        bytes == 0 || bytes < self.ingest.window_bytes()
+        bytes == 0 || bytes < self.window_bytes()
+    }
+
+    /// What may be on its way: beyond a second of what it may send, it would only be sent again.
+    fn window_bytes(&self) -> u64 {
+        let second = self.account.as_ref().map(|account| account.second_bytes());
+        let least = second.map_or(u64::MAX, |second| second.max(LEAST_WINDOW_BYTES));
+        self.ingest.window_bytes().min(least)
+    }
+
+    /// A request of so many bytes has come. Who is over a limit by it has to wait.
+    pub fn book(&self, bytes: usize) -> Option<Over> {
+        let account = self.account.as_ref()?;
+        let now_ns = self.ingest.inner.clock.monotonic_ns();
+        account.book(bytes as u64, now_ns);
+        let over = account.over(now_ns)?;
+        self.ingest.inner.metrics.over_quota(&over);
+        Some(over)
     }
 
     /// Whether something waits to become durable.
@@ -147,6 +168,7 @@ impl Session {
         } else {
             number
         };
+        let window_bytes = self.window_bytes();
         let mut stream = self.slot.stream();
         stream.settle(number);
         let mut due = std::mem::take(&mut self.again);
@@ -158,7 +180,8 @@ impl Session {
             self.ingest.inner.metrics.acks.inc();
             v1::Ack {
                 durable_through: stream.durable().sequence,
-                window_bytes: self.ingest.window_bytes(),
+                window_bytes,
+                notice: self.unwanted.notice.take().unwrap_or_default(),
             }
         })
     }
@@ -210,7 +233,7 @@ impl Session {
 
     /// Answers the questions to one record; what is accepted goes into the load.
     fn take_record(
-        &self,
+        &mut self,
         record: Option<v1::record::Record>,
         load: &mut Load,
     ) -> Result<Outcome, Fault> {
@@ -235,8 +258,12 @@ impl Session {
             Err(Unreadable::Fault(fault)) => return Err(fault),
             Err(Unreadable::Refused(refusal)) => return self.refuse(&record, refusal),
         };
+        let agent = match definitions(&record) {
+            [] => String::new(),
+            _ => hold(&self.slot.seen).agent.clone(),
+        };
         let mut stream = self.slot.stream();
-        let effect = match stream.admit(&record, &mut readable) {
+        let mut effect = match stream.admit(&record, &mut readable) {
             Ok(Some(effect)) => effect,
             Ok(None) => return Ok(Outcome::Nothing),
             Err(refusal) => {
@@ -244,6 +271,9 @@ impl Session {
                 return self.refuse(&record, refusal);
             }
         };
+        let beyond = self
+            .ingest
+            .judge((&self.slot.key.tenant, &agent), &record, &mut effect);
         let jump = effect.jump;
         if stream.accept(effect) {
             tracing::error!(
@@ -255,7 +285,8 @@ impl Session {
         if let v1::record::Record::Skip(skip) = &record {
             self.tell_of_a_rollback(skip);
         }
-        load.put(record, readable);
+        let unwanted = self.unwanted.take(beyond, &self.slot, metrics);
+        load.put(record, readable, unwanted);
         Ok(Outcome::Accepted)
     }
 
@@ -276,103 +307,6 @@ impl Session {
             code: refusal.code.into(),
             reason: refusal.reason,
         }))
-    }
-
-    /// Appends what was accepted since the last time. What cannot be appended has not happened.
-    async fn append(
-        &mut self,
-        load: Load,
-        received_ns: i64,
-        report: Option<v1::Report>,
-    ) -> Result<(), Fault> {
-        if load.is_empty() {
-            return Ok(());
-        }
-        let (batches, readings) = (load.batches, load.readings);
-        let packed = load.pack(self.envelope(received_ns, report));
-        let count = packed.frames.len() as u64;
-        point(Point::SinkChecked);
-        let number = match self.journal(&packed.frames).await {
-            Ok(number) => number,
-            Err(fault) => {
-                self.slot.stream().retreat();
-                return Err(fault);
-            }
-        };
-        point(Point::SinkAppended);
-        let last = number + count - 1;
-        if self.slot.stream().appended(last, packed.bytes) {
-            // Once per stream: a Close that comes again is not appended.
-            self.ingest.inner.resting.fetch_add(1, Ordering::Relaxed);
-            self.tell_what_is_lost();
-        }
-        self.requests.push_back(last);
-        self.ingest.inner.metrics.batches.inc_by(batches);
-        self.ingest.inner.metrics.readings.inc_by(readings);
-        (self.ingest.inner.offer)(packed.parcel(number));
-        Ok(())
-    }
-
-    /// The agent says that the sink had acknowledged what it does not have.
-    fn tell_of_a_rollback(&self, skip: &v1::Skip) {
-        if skip.reason() == v1::DropReason::SinkRolledBack {
-            tracing::error!(
-                stream = %self.slot.key, readings = skip.readings,
-                "this sink has lost what it had acknowledged and the agent has let go of: it was restored from an older \
-                 copy, or its journal was damaged. Of streams that ended since that copy it knows nothing"
-            );
-        }
-    }
-
-    /// A stream that ends before what its agent once said it produced.
-    fn tell_what_is_lost(&self) {
-        let through = self.slot.stream().readings_appended();
-        let seen = hold(&self.slot.seen);
-        let produced = seen.report.map_or(0, |(report, _)| report.produced);
-        if produced > through {
-            tracing::error!(
-                stream = %self.slot.key, agent = seen.agent, readings = produced - through,
-                "the agent closed this stream without readings that it had reported: they count as dropped, spool_lost"
-            );
-        }
-    }
-
-    /// Of all records of a load.
-    fn envelope(&self, received_ns: i64, report: Option<v1::Report>) -> Envelope {
-        let mut seen = hold(&self.slot.seen);
-        Envelope {
-            received_ns,
-            tenant: self.slot.key.tenant.to_string(),
-            agent: seen.agent.clone(),
-            stream_id: Bytes::copy_from_slice(&self.slot.key.id.0),
-            clock_offset_ns: seen.clock_offset_ns,
-            report: report.and(seen.report).map(|(report, _)| report),
-            record: Bytes::new(),
-            // A load that cannot be appended ends the call: nothing is lost that counts.
-            clock: seen.sample.take(),
-            lost: None,
-        }
-    }
-
-    /// Appends, waiting while the journal's queue is full.
-    async fn journal(&self, frames: &Sealed) -> Result<u64, Fault> {
-        let inner = &self.ingest.inner;
-        let deadline = tokio::time::Instant::now() + BUSY;
-        let mut progress = inner.journal.progress();
-        loop {
-            inner.gate.check()?;
-            progress.mark_unchanged();
-            match inner.journal.try_append_all(envelope::KIND, frames) {
-                Err(AppendError::Busy) => {}
-                other => return Ok(other?),
-            }
-            tokio::select! {
-                biased;
-                fault = self.ends.fault() => return Err(fault),
-                () = tokio::time::sleep_until(deadline) => return Err(AppendError::Busy.into()),
-                _ = progress.changed() => {}
-            }
-        }
     }
 }
 

@@ -25,6 +25,7 @@ use super::check::{Readable, definitions, table_of};
 use super::dictionary::{Definition, Dictionary};
 use super::fault::Refusal;
 use super::mark::Mark;
+use crate::envelope::marked;
 pub(super) use screen::Screened;
 
 /// What a record does to the stream.
@@ -163,27 +164,37 @@ impl Stream {
     }
 
     /// A record found in the journal at start: it passed all questions before it was written.
-    pub(super) fn replay(&mut self, number: u64, record: &v1::record::Record) {
+    pub(super) fn replay(&mut self, number: u64, record: &v1::record::Record, unwanted: &[u32]) {
         self.last_number = number;
+        let defines = || {
+            let series = definitions(record);
+            let marks = marked(series, unwanted).map(|(_, is_unwanted)| is_unwanted);
+            let all = table_of(series).zip(marks);
+            let all = all.map(|((r#ref, definition), is_unwanted)| {
+                let unwanted = definition.unwanted || is_unwanted;
+                (
+                    r#ref,
+                    Definition {
+                        unwanted,
+                        ..definition
+                    },
+                )
+            });
+            all.collect()
+        };
         match record {
             v1::record::Record::Batch(batch) => {
                 let header = batch.header.clone().unwrap_or_default();
                 let mark = self.accepted.after_batch(&header);
                 if mark.sequence > self.accepted.sequence {
-                    self.apply(mark, table_of(&batch.series_defined).collect(), false);
+                    self.apply(mark, defines(), false);
                 }
             }
             v1::record::Record::Skip(skip) if skip.through > self.accepted.sequence => {
                 self.apply(self.accepted.after_skip(skip), Vec::new(), false);
             }
             v1::record::Record::Skip(_) => {}
-            v1::record::Record::Definitions(definitions) => {
-                self.apply(
-                    self.accepted,
-                    table_of(&definitions.series).collect(),
-                    false,
-                );
-            }
+            v1::record::Record::Definitions(_) => self.apply(self.accepted, defines(), false),
             v1::record::Record::Close(_) => self.apply(self.accepted, Vec::new(), true),
         }
         self.keep();

@@ -429,9 +429,9 @@ fn replay_ends_where_the_live_stream_stood() {
     let mut replayed = Stream::default();
     for record in &records {
         assert_eq!(live.take(record), Came::Appended);
-        replayed.replay(1, record);
+        replayed.replay(1, record, &[]);
         // A journal can hold a record twice when its commit was not seen to succeed.
-        replayed.replay(1, record);
+        replayed.replay(1, record, &[]);
     }
     assert_eq!(replayed.durable(), live.mark());
     let mut resumed = Desk {

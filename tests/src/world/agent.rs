@@ -158,16 +158,6 @@ impl Agent {
 
     /// The agent's metrics: name with labels to value.
     pub async fn metrics(&self) -> BTreeMap<String, f64> {
-        let (_, body) = client::get(self.status, "/metrics")
-            .await
-            .expect("the agent answers");
-        String::from_utf8_lossy(&body)
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| {
-                let (name, value) = line.rsplit_once(' ')?;
-                Some((name.to_owned(), value.parse().ok()?))
-            })
-            .collect()
+        super::metrics(self.status).await
     }
 }

@@ -1,5 +1,6 @@
 //! A sink as a real process, and what it answers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
@@ -70,6 +71,16 @@ impl Sink {
             self.variables
                 .insert(name.to_owned(), "127.0.0.1:0".to_owned());
         }
+    }
+
+    /// Another value for a setting, from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// What `/metrics` says, by name and labels.
+    pub async fn metrics(&self) -> BTreeMap<String, f64> {
+        super::metrics(self.http).await
     }
 
     /// Starts the sink again without waiting until it is ready; how it ended, if it did before it

@@ -261,6 +261,7 @@ async fn serve_call(
             (!state.hold_acks).then_some(v1::Ack {
                 durable_through: kept.durable_through,
                 window_bytes: state.window_bytes,
+                ..v1::Ack::default()
             })
         };
         if let Some(ack) = ack {

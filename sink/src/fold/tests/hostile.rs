@@ -148,6 +148,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     );
     let envelope = (stream, moment(), any::<i64>(), content(), aside).prop_map(
         |(stream, received_ns, clock_offset_ns, content, (clock, report, lost))| Envelope {
+            unwanted: Vec::new(),
             received_ns,
             tenant: "default".into(),
             agent: "edge".into(),

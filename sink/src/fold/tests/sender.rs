@@ -50,6 +50,7 @@ impl Sender {
             .into(),
             clock: None,
             lost: None,
+            unwanted: Vec::new(),
         }
     }
 

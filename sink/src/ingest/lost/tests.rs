@@ -37,6 +37,7 @@ impl World {
             max_streams: 16,
             high_water_bytes: u64::MAX,
             lost_after: GRACE,
+            limits: crate::ingest::Limits::default(),
         };
         let ingest = Ingest::new(
             journal.clone(),

@@ -201,7 +201,7 @@ impl Own {
         assert_eq!(desk.mark(), self.mark);
         let mut replayed = Stream::default();
         for record in &self.taken {
-            replayed.replay(1, record);
+            replayed.replay(1, record, &[]);
         }
         assert_eq!(replayed.durable(), self.mark);
         assert_eq!(replayed.is_closed(), desk.stream.is_closed());

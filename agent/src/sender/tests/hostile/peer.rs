@@ -267,6 +267,7 @@ async fn answer(
             Some(Answer::Ack(v1::Ack {
                 durable_through,
                 window_bytes: *window_bytes,
+                ..v1::Ack::default()
             }))
         }
         Said::Refused(sequence, code, length) => Some(Answer::Refused(v1::Refused {

@@ -1,0 +1,116 @@
+//! T10 and too many series: what is too much waits or is counted, and nobody else notices.
+
+use std::collections::BTreeSet;
+
+use weir_tests::wait::until;
+use weir_tests::world::{Agent, Sink};
+
+use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for};
+
+/// Bytes per second; the agent below offers several times as many.
+const QUOTA: u64 = 2000;
+
+/// T10: what an agent sends beyond its quota is answered RESOURCE_EXHAUSTED and comes later; on the average no
+/// more comes than may, and everything in the end. Mutation: quotas that are never booked.
+#[tokio::test]
+async fn an_agent_over_its_quota_waits_and_loses_nothing() {
+    let place = tempfile::tempdir().expect("a directory");
+    let quota = QUOTA.to_string();
+    let limits = [("LIMITS_AGENT_BYTES_PER_SECOND", quota.as_str())];
+    let mut sink = Sink::start(place.path(), &limits).await;
+    let settings = counting(&[("SAMPLE_INTERVAL", "5ms"), ("BATCH_MAX_READINGS", "1")]);
+    let began = std::time::Instant::now();
+    let mut agent = Agent::start(place.path(), "t10", &sink.url(), &settings).await;
+    let refusals = until("three answers that ask for time", LIMIT, || async {
+        let refused = exhausted(&agent).await;
+        (refused >= 3.0).then_some(refused)
+    })
+    .await;
+    assert!(refusals >= 3.0);
+    let said = agent.log();
+    assert!(said.contains("limits.agent_bytes_per_second"), "{said}");
+    let metrics = sink.metrics().await;
+    let over = r#"weir_sink_limits_over_quota_total{scope="agent",measure="bytes"}"#;
+    assert!(
+        metrics.get(over).is_some_and(|count| *count >= 3.0),
+        "{metrics:?}"
+    );
+    // The rate of what was taken: a second's worth may be ahead, and one request beyond.
+    sink.folded().await;
+    let taken = sink.closed_ledger("t10").await.stored;
+    let most = QUOTA * (began.elapsed().as_secs() + 2) + 64 * 1024;
+    assert!(
+        taken * LEAST_BATCH_BYTES <= most,
+        "{taken} batches, at most {most} bytes"
+    );
+
+    // The same sink without a quota: what waited comes, each once.
+    assert!(sink.terminate().await.success());
+    sink.set("LIMITS_AGENT_BYTES_PER_SECOND", "0");
+    sink.restart().await;
+    let produced = own(&agent, "produced").await;
+    wait_for(&sink, "t10", produced).await;
+    assert!(agent.terminate().await.success());
+    let stored = readings(&sink, "t10").await;
+    assert_counted(&stored, stored.len() as u64);
+    let sums = sink.closed_ledger("t10").await;
+    assert_eq!((sums.spooled, sums.dropped), (0, 0), "{sums:?}");
+}
+
+/// A batch of one reading takes no less.
+const LEAST_BATCH_BYTES: u64 = 20;
+
+async fn exhausted(agent: &Agent) -> f64 {
+    let metrics = agent.metrics().await;
+    let wanted = metrics
+        .iter()
+        .filter(|(name, _)| name.contains("retries") && name.contains("resource_exhausted"));
+    wanted.map(|(_, count)| count).sum()
+}
+
+/// Series beyond the limit are named on both sides and counted; the others of the same batches are stored, and
+/// another agent's are, across a SIGKILL of the sink. Mutation: verdicts that are not in the journal.
+#[tokio::test]
+async fn series_beyond_the_limit_are_counted_and_hurt_nobody_else() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mut sink = Sink::start(place.path(), &[("LIMITS_AGENT_SERIES", "20")]).await;
+    let with = |metrics| {
+        counting(&[
+            ("SAMPLE_INTERVAL", "20ms"),
+            ("BATCH_MAX_READINGS", "200"),
+            ("SIMULATED_METRICS", metrics),
+        ])
+    };
+    let mut wild = Agent::start(place.path(), "wild", &sink.url(), &with("50")).await;
+    let mut calm = Agent::start(place.path(), "calm", &sink.url(), &with("20")).await;
+    wait_for(&sink, "wild", 2000).await;
+    sink.kill();
+    sink.restart().await;
+    let stored = sink.closed_ledger("wild").await.stored;
+    wait_for(&sink, "wild", stored + 2000).await;
+    assert!(wild.terminate().await.success());
+    assert!(calm.terminate().await.success());
+
+    sink.folded().await;
+    let sums = sink.closed_ledger("wild").await;
+    assert_eq!(sums.produced, sums.stored + sums.dropped, "{sums:?}");
+    assert_eq!(
+        sums.stored * 30,
+        sums.dropped * 20,
+        "20 series of 50: {sums:?}"
+    );
+    let named: BTreeSet<String> = sink
+        .sql("select distinct device, metric, attributes from samples where agent = 'wild'")
+        .await
+        .iter()
+        .map(|row| format!("{row:?}"))
+        .collect();
+    assert_eq!(named.len(), 20, "{named:?}");
+    let others = sink.closed_ledger("calm").await;
+    assert_eq!((others.dropped, others.spooled), (0, 0), "{others:?}");
+    assert_eq!(others.produced, others.stored);
+    for log in [sink.log(), wild.log()] {
+        assert!(log.contains("limits.agent_series"), "{log}");
+    }
+    assert!(!calm.log().contains("limits.agent_series"));
+}
