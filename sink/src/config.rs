@@ -102,6 +102,8 @@ pub struct QueryConfig {
     pub threads: u64,
     /// Statements at one time; more are turned away.
     pub concurrency: u64,
+    /// Of these, statements of one tenant; 0 is no limit of its own.
+    pub tenant_concurrency: u64,
 }
 
 impl Config {
@@ -241,6 +243,7 @@ fn read_query(reader: &mut Reader) -> QueryConfig {
         memory_bytes: reader.bytes_within("query.memory", 16 << 20..=1 << 40),
         threads: reader.count_within("query.threads", 0..=1024),
         concurrency: reader.count_within("query.concurrency", 1..=10_000),
+        tenant_concurrency: reader.count_within("query.tenant_concurrency", 0..=10_000),
     }
 }
 

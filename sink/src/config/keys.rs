@@ -236,7 +236,7 @@ const STORING: [Key; 8] = [
     ),
 ];
 
-const ANSWERING: [Key; 5] = [
+const ANSWERING: [Key; 6] = [
     Key::new(
         "query.max_rows",
         Count,
@@ -266,6 +266,12 @@ const ANSWERING: [Key; 5] = [
         Count,
         "16",
         "statements at one time; more are turned away",
+    ),
+    Key::new(
+        "query.tenant_concurrency",
+        Count,
+        "12",
+        "of these, statements of one tenant at one time; 0 is no limit of its own",
     ),
 ];
 

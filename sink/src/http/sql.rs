@@ -7,7 +7,8 @@
 //! | `application/vnd.apache.arrow.stream` | an Arrow IPC stream |
 //!
 //! Rows beyond `query.max_rows` are cut; the JSON and the header `x-weir-truncated: true` say so.
-//! More statements at a time than `query.concurrency` are turned away with 429.
+//! More statements at a time than `query.concurrency`, or `query.tenant_concurrency` of one tenant, are turned away
+//! with 429.
 //!
 //! | kind | status |
 //! |---|---|
@@ -22,14 +23,12 @@
 
 #[cfg(feature = "sql")]
 mod engine;
+mod turns;
 #[cfg(not(feature = "sql"))]
 mod without;
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use weir_process::http::{Request, Response, respond};
 
 use super::Refusal;
@@ -39,6 +38,7 @@ use crate::model::Kind;
 
 #[cfg(feature = "sql")]
 use engine::Runner;
+use turns::{Taken, Turns};
 #[cfg(not(feature = "sql"))]
 use without::Runner;
 
@@ -48,7 +48,7 @@ const TRUNCATED: &str = "x-weir-truncated";
 /// Runs statements, a bounded number at a time.
 pub struct Sql {
     runner: Runner,
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
 
 /// In which form an answer is wanted.
@@ -74,10 +74,10 @@ struct Question {
 impl Sql {
     /// Fails only when threads cannot be started.
     pub fn new(config: &QueryConfig) -> std::io::Result<Self> {
-        let turns = usize::try_from(config.concurrency).unwrap_or(Semaphore::MAX_PERMITS);
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
             runner: Runner::new(config)?,
-            turns: Arc::new(Semaphore::new(turns.min(Semaphore::MAX_PERMITS))),
+            turns: Turns::new(size(config.concurrency), size(config.tenant_concurrency)),
         })
     }
 
@@ -87,9 +87,7 @@ impl Sql {
             let text = format!("the body must be {{\"query\": \"...\"}}: {error}");
             Refusal::of(Kind::Invalid, text)
         })?;
-        let Ok(_turn) = self.turns.try_acquire() else {
-            return Err(busy());
-        };
+        let _turn = self.turns.take(own.tenant()).map_err(busy)?;
         let encoded = self.runner.run(own, &question.query, form).await?;
         let mut response = respond(StatusCode::OK, form.media_type(), encoded.bytes);
         if encoded.truncated {
@@ -133,12 +131,17 @@ impl Form {
     }
 }
 
-fn busy() -> Refusal {
+fn busy(taken: Taken) -> Refusal {
+    let text = match taken {
+        Taken::ByAll => {
+            "too many statements at a time: try again, or raise the sink's query.concurrency"
+        }
+        Taken::ByTenant => {
+            "too many statements of this tenant at a time: try again, or raise the sink's query.tenant_concurrency"
+        }
+    };
     Refusal {
         header: Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
-        ..Refusal::of(
-            Kind::Busy,
-            "too many statements at a time: try again, or raise query.concurrency",
-        )
+        ..Refusal::of(Kind::Busy, text)
     }
 }
