@@ -34,6 +34,8 @@ pub struct Options {
     /// Whether what the disk refuses to read, however often it is asked, is given up as damaged, so that the rest flows.
     /// Otherwise it stays an error: a person may still bring the disk back.
     pub give_up_unreadable: bool,
+    /// Threads that read segments while it is opened; one, the default, is the caller's.
+    pub scan_threads: usize,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             salt: None,
             resume_behind: 0,
             give_up_unreadable: false,
+            scan_threads: 1,
         }
     }
 }

@@ -14,8 +14,10 @@ mod tail;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use crate::error::OpenError;
 use crate::frame::{HeaderFault, SegmentHeader, VERSION};
@@ -39,7 +41,7 @@ pub(crate) fn open(
         .create_dir(dir)
         .map_err(|source| failed("create", dir, source))?;
     let lock = lock(storage.as_ref(), dir)?;
-    let surveys = survey_all(storage.as_ref(), dir, options.give_up_unreadable)?;
+    let surveys = survey_all(storage.as_ref(), dir, &options)?;
     let id = settle_identity(storage.as_ref(), dir, &options, &surveys)?;
     let surveys = surveys.into_iter().map(|survey| survey.owned_by(id));
     let mut surveys: Vec<Survey> = surveys.collect();
@@ -195,7 +197,12 @@ fn lock(storage: &dyn Storage, dir: &Path) -> Result<Lock, OpenError> {
     })
 }
 
-fn survey_all(storage: &dyn Storage, dir: &Path, lenient: bool) -> Result<Vec<Survey>, OpenError> {
+/// Every segment, in order of their numbers. They are independent of each other, so several threads may read them.
+fn survey_all(
+    storage: &dyn Storage,
+    dir: &Path,
+    options: &Options,
+) -> Result<Vec<Survey>, OpenError> {
     let names = storage
         .list(dir)
         .map_err(|source| failed("list", dir, source))?;
@@ -210,10 +217,33 @@ fn survey_all(storage: &dyn Storage, dir: &Path, lenient: bool) -> Result<Vec<Su
         .filter_map(|name| segment::first_of(name))
         .collect();
     firsts.sort_unstable();
-    firsts
-        .into_iter()
-        .map(|first| Survey::of(storage, dir, first, lenient))
-        .collect()
+    let threads = options.scan_threads.clamp(1, firsts.len().max(1));
+    let survey = |thread: usize| -> Vec<_> {
+        let share = firsts.iter().skip(thread).step_by(threads);
+        let lenient = options.give_up_unreadable;
+        share
+            .map(|first| (*first, Survey::of(storage, dir, *first, lenient)))
+            .collect()
+    };
+    let survey = &survey;
+    let mut surveys = thread::scope(|scope| {
+        let start = |thread| {
+            let builder = thread::Builder::new().name("weir-scan".to_owned());
+            (thread, builder.spawn_scoped(scope, move || survey(thread)))
+        };
+        let helpers: Vec<_> = (1..threads).map(start).collect();
+        let mut surveys = survey(0);
+        for (thread, helper) in helpers {
+            surveys.extend(match helper {
+                Ok(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // There are no more threads to be had.
+                Err(_) => survey(thread),
+            });
+        }
+        surveys
+    });
+    surveys.sort_unstable_by_key(|(first, _)| *first);
+    surveys.into_iter().map(|(_, survey)| survey).collect()
 }
 
 /// A last segment with neither header nor records is taken away, what it holds kept aside.

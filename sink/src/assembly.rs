@@ -141,6 +141,11 @@ fn open_behind(
         queue_bytes: size(config.journal.queue_bytes),
         salt,
         resume_behind,
+        // A simulation has one thread, and nobody else waits yet.
+        scan_threads: match salt {
+            Some(_) => 1,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        },
         ..Options::default()
     };
     let opened = Journal::open(storage, &config.journal_dir, options)?;
