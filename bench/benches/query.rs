@@ -95,6 +95,7 @@ fn write(dir: &TempDir, files: i64) -> Vec<DataFile> {
             min_ns: START + minutes.start * MINUTE,
             max_ns: START + (minutes.end - 1) * MINUTE,
             crc: None,
+            names: None,
         }
     };
     (0..files).map(write_one).collect()
@@ -106,7 +107,7 @@ fn tables(dir: &TempDir, files: i64) -> Tables {
     Tables {
         store: Arc::new(store),
         samples_schema: latest.schema(),
-        files: write(dir, files),
+        files: Arc::new(write(dir, files)),
         fresh: Vec::new(),
         views: vec![View {
             name: "latest".to_owned(),

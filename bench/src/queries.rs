@@ -1,7 +1,8 @@
 //! The questions that people ask most, over HTTP, as the stored data grows and while readings come in.
 //!
-//! A thousand series, one sample a minute each, beginning a day ago; flushes so small that there are a hundred of
-//! them at the first size, small files merged as always.
+//! A thousand samples of each series, one a minute, beginning a day ago; flushes so small that there are a hundred of
+//! them at the first size, small files merged as always. More data are more devices with the same metrics, of the same
+//! day: what is asked for stays the same, and only how it is found can cost more.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -39,7 +40,9 @@ pub(crate) struct Args {
 pub(crate) struct Answered {
     question: &'static str,
     stored: u64,
-    files: usize,
+    /// Files there were, and those that were looked into for one answer.
+    files: u64,
+    read: u64,
     while_ingesting: bool,
     rows: usize,
     p50_ms: f64,
@@ -48,6 +51,9 @@ pub(crate) struct Answered {
 
 /// All agents are called so; the last part is a number.
 const PREFIX: &str = "bench-query-";
+
+/// Samples of a series: of one day, whatever the size.
+const SAMPLES: u64 = 1000;
 
 /// Fills a sink of its own step by step, and asks.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Answered>> {
@@ -83,9 +89,12 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Answered>> {
 
 /// Each step has devices of its own, of the same day: a question finds as much to answer at every size.
 fn load(sink: &Sink, step: usize, points: u64, rate: f64) -> fleet::Args {
+    let standard = fleet::Args::standard();
+    let agents = points.div_ceil(SAMPLES * u64::from(standard.metrics));
     fleet::Args {
         sink: sink.grpc.clone(),
         http: sink.http.clone(),
+        agents: u32::try_from(agents).unwrap_or(u32::MAX),
         points,
         rate,
         samples_per_batch: 10,
@@ -93,17 +102,18 @@ fn load(sink: &Sink, step: usize, points: u64, rate: f64) -> fleet::Args {
         ago: 86_400,
         seed: step as u64 + 1,
         prefix: Some(format!("{PREFIX}{step}-")),
-        ..fleet::Args::standard()
+        ..standard
     }
 }
 
 /// Waits until everything is in files and nothing more is merged.
 async fn settled(sink: &Sink, points: u64) -> anyhow::Result<()> {
-    let mut before = usize::MAX;
+    let mut connection = Connection::open(&sink.http).await?;
+    let mut before = 0;
     for _ in 0..120 {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let rows = http::metric(&sink.http, "weir_sink_store_readings_total").await? as u64;
-        let files = files(sink)?;
+        let (files, _) = looked_into(sink, &mut connection, COUNT).await?;
         if rows >= points && files == before {
             return Ok(());
         }
@@ -112,21 +122,24 @@ async fn settled(sink: &Sink, points: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Parquet files there are, those that are no longer read included.
-fn files(sink: &Sink) -> anyhow::Result<usize> {
-    let mut count = 0;
-    let mut below = vec![sink.data().join("store")];
-    while let Some(directory) = below.pop() {
-        for entry in std::fs::read_dir(directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                below.push(entry.path());
-            } else {
-                count += 1;
-            }
-        }
-    }
-    Ok(count)
+const COUNT: &str = "select count(*) from samples";
+
+/// How many files there are when a question is asked, and how many of them it is about.
+async fn looked_into(
+    sink: &Sink,
+    connection: &mut Connection,
+    query: &str,
+) -> anyhow::Result<(u64, u64)> {
+    let counts = async || -> anyhow::Result<(u64, u64)> {
+        let read = http::metric(&sink.http, "weir_sink_query_files_read_total").await?;
+        let skipped = http::metric(&sink.http, "weir_sink_query_files_skipped_total").await?;
+        Ok((read as u64, skipped as u64))
+    };
+    let before = counts().await?;
+    sql(connection, query).await?;
+    let after = counts().await?;
+    let read = after.0 - before.0;
+    Ok((read + after.1 - before.1, read))
 }
 
 async fn ask(
@@ -139,8 +152,10 @@ async fn ask(
     let device = format!("device = '{PREFIX}0-3'");
     let questions = [
         (
-            "latest of all series",
-            "select device, metric, value, time from latest".to_owned(),
+            "latest of 1000 series",
+            format!(
+                "select device, metric, value, time from latest where device like '{PREFIX}0-%'"
+            ),
         ),
         (
             "one series, an hour",
@@ -157,10 +172,7 @@ async fn ask(
                  and time < now() group by 1, 2"
             ),
         ),
-        (
-            "count of everything",
-            "select count(*) from samples".to_owned(),
-        ),
+        ("count of everything", COUNT.to_owned()),
     ];
     for (question, query) in questions {
         let rows = sql(&mut connection, &query).await?.len();
@@ -171,10 +183,12 @@ async fn ask(
             took.push(begun.elapsed().as_secs_f64() * 1e3);
         }
         took.sort_by(f64::total_cmp);
+        let (files, read) = looked_into(sink, &mut connection, &query).await?;
         answered.push(Answered {
             question,
             stored: http::metric(&sink.http, "weir_sink_fold_readings_total").await? as u64,
-            files: files(sink)?,
+            files,
+            read,
             while_ingesting,
             rows,
             p50_ms: took[rounds / 2],

@@ -23,4 +23,4 @@ mod tables;
 pub use answer::Answer;
 pub use engine::{Engine, Limits};
 pub use error::{ErrorKind, QueryError};
-pub use tables::{DataFile, Tables, View};
+pub use tables::{DataFile, Names, Tables, View};

@@ -1,4 +1,4 @@
-//! The table `samples`: the Parquet files that can hold rows of the asked time, and the fresh batches.
+//! The table `samples`: the Parquet files that can hold rows of what is asked for, and the fresh batches.
 //!
 //! No sort order is declared although every file is written in one: with fresh rows beside the files the union has
 //! none, and declaring it would keep a file from being read by several threads. Within a file the order does its work
@@ -71,7 +71,7 @@ impl Scans {
 pub(crate) struct Samples {
     schema: SchemaRef,
     store_url: ObjectStoreUrl,
-    files: Vec<DataFile>,
+    files: Arc<Vec<DataFile>>,
     fresh: Vec<RecordBatch>,
     scans: Arc<Scans>,
 }
@@ -81,7 +81,7 @@ impl Samples {
     pub(crate) fn try_new(
         schema: SchemaRef,
         store_url: ObjectStoreUrl,
-        files: Vec<DataFile>,
+        files: Arc<Vec<DataFile>>,
         fresh: &[RecordBatch],
         scans: Arc<Scans>,
     ) -> Result<Self> {
@@ -103,7 +103,11 @@ impl Samples {
     /// Whether what the catalog says of the files can be answered without reading them: none is known to be
     /// damaged. One that is not there with its size is named.
     async fn are_sound(&self, store: &dyn ObjectStore, kept: &[&DataFile]) -> Result<bool> {
+        let listed = whole::listed(store, kept).await;
         for file in kept {
+            if listed.get(file.path.as_str()) == Some(&file.bytes) {
+                continue;
+            }
             let head = store.head(&Path::from(file.path.as_str())).await;
             let what = match head {
                 Ok(found) if found.size == file.bytes => continue,

@@ -10,7 +10,7 @@ use object_store::ObjectStore;
 
 /// One Parquet file of `samples`, as the catalog knows it.
 ///
-/// The numbers are trusted: files outside a statement's time range are not opened, and `count(*)` without a condition
+/// The ranges are trusted: files that cannot hold what a statement asks for are not opened, and `count(*)` without a condition
 /// is answered from `rows` alone while the objects are there. What is opened is read only if it has the checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
@@ -26,6 +26,17 @@ pub struct DataFile {
     pub max_ns: i64,
     /// crc32c of the whole object; `None` where it is not known, and the file is taken as it is.
     pub crc: Option<u32>,
+    /// Names in it; `None` where they are not known, and any may be.
+    pub names: Option<Names>,
+}
+
+/// The first and the last name of a file by their bytes, both inclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// Of the column `metric`.
+    pub metrics: (Arc<str>, Arc<str>),
+    /// Of the column `device`.
+    pub devices: (Arc<str>, Arc<str>),
 }
 
 /// A small table held in memory, such as `latest` or `streams`.
@@ -46,8 +57,8 @@ pub struct Tables {
     pub store: Arc<dyn ObjectStore>,
     /// Columns of `samples`; has a column `time`, timestamp in nanoseconds.
     pub samples_schema: SchemaRef,
-    /// The files of `samples`.
-    pub files: Vec<DataFile>,
+    /// The files of `samples`; many statements may share one list.
+    pub files: Arc<Vec<DataFile>>,
     /// The rows of `samples` that are in no file yet.
     pub fresh: Vec<RecordBatch>,
     /// Tables beside `samples`.

@@ -11,6 +11,7 @@
 mod access;
 mod backend;
 mod credentials;
+mod extent;
 mod files;
 mod load;
 mod memory;
@@ -31,6 +32,7 @@ use crate::model::StreamId;
 
 pub use backend::Backend;
 pub use credentials::{Deed, Deeds, Token};
+pub use extent::{Extent, Place};
 pub use memory::{Faults, Memory};
 pub use sqlite::Sqlite;
 
@@ -189,6 +191,8 @@ pub struct DataFile {
     pub through: u64,
     /// crc32c of the whole object; `None` where it was written before there was one.
     pub crc: Option<u32>,
+    /// Of which metrics and devices its rows are; `None` where it was written before that was noted.
+    pub extent: Option<Extent>,
 }
 
 /// A file whose loss an operator has accepted.

@@ -1,42 +1,40 @@
 //! Merging the small files of a day: many small files make a day's query many times slower.
 //!
-//! In: the live files. Out: one sorted file in the place of several, with the same rows. The
-//! inputs leave the catalog in the transaction that brings the output in, and only if all of
-//! them are still live; their objects go later (see `retention`), because a query may still
+//! In: the live files. Out: fewer sorted files in the place of several, or as many that do not
+//! overlap, with the same rows. The inputs leave the catalog in the transaction that brings the
+//! outputs in, and only if all of them are still live; their objects go later (see `retention`), because a query may still
 //! read them.
 //!
 //! A file that is missing, unreadable or not what was written is never merged onward: it is left
 //! out and named in the log, and the others are merged without it.
 //!
-//! Files are merged with files of their own size or smaller, each size eight times the one
-//! before, so that a row is rewritten a few times and not with every flush.
+//! Which files are merged when: [`choice`]. How: [`merge`].
 
+mod choice;
 mod faults;
+mod merge;
 mod read;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use weir_fault::{Point, point};
 use weir_process::clock::Clock;
 use weir_process::work;
 
 pub(crate) use self::faults::Faults;
 use crate::catalog::{Catalog, CatalogError, DataFile};
-use crate::fold::rows::{DAY_NS, SeriesRows};
+use crate::fold::rows::DAY_NS;
 use crate::fold::{FoldError, FoldHandle};
 use crate::store::Store;
-use crate::writer::{self, Part, Provenance, WriteError};
+use crate::writer::{self, WriteError};
+use choice::Rules;
+use merge::Merged;
 
-/// Files with fewer rows are worth merging.
-pub(crate) const SMALL_ROWS: u64 = 1 << 20;
-
-/// Rows of the smallest size; each next size has eight times as many.
-const FIRST_SIZE_ROWS: u64 = 16 << 10;
+/// Rows of a file that is large enough: more make a question no faster.
+const FULL_ROWS: u64 = 1 << 20;
 
 /// Merges files.
 pub(crate) struct Compactor {
@@ -47,7 +45,7 @@ pub(crate) struct Compactor {
     pub(crate) lease_epoch: i64,
     /// So many small files of a day make a merge.
     pub(crate) min_files: usize,
-    /// No merge takes more rows than this into memory.
+    /// No merge takes more rows than this into memory, but for the last batch of each input.
     pub(crate) max_rows: u64,
     /// Files that are left out.
     pub(crate) faults: Faults,
@@ -55,10 +53,10 @@ pub(crate) struct Compactor {
     pub(crate) unsettled: Option<Replacement>,
 }
 
-/// One file in the place of others.
+/// Files in the place of others.
 pub(crate) struct Replacement {
     inputs: Vec<DataFile>,
-    output: DataFile,
+    outputs: Vec<DataFile>,
 }
 
 impl Compactor {
@@ -70,10 +68,19 @@ impl Compactor {
         }
         let live = self.faults.sound(&self.fold.files(), self.clock.wall_ns());
         let today = writer::date_of(self.clock.wall_ns().div_euclid(DAY_NS) - 2);
-        let Some(inputs) = choose(&live, self.min_files, self.max_rows, &today) else {
-            return Ok(false);
-        };
-        self.merge(inputs).await
+        match self.rules().choose(&live, &today) {
+            Some(inputs) => self.merge(inputs).await,
+            None => Ok(false),
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            min_files: self.min_files,
+            max_rows: self.max_rows,
+            // A series that is longer is divided at twice as many.
+            full_rows: (self.max_rows / 2).clamp(1, FULL_ROWS),
+        }
     }
 
     async fn merge(&mut self, inputs: Vec<DataFile>) -> Result<bool, FoldError> {
@@ -88,11 +95,13 @@ impl Compactor {
         if contents.len() < inputs.len() {
             return Ok(true);
         }
-        let merged = work::run(move || merge_files(inputs, &contents, now_ns));
+        let full_rows = self.rules().full_rows;
+        let inputs = inputs.into_iter().zip(contents).collect();
+        let merged = work::run(move || merge::merge_files(inputs, now_ns, full_rows));
         let merged = merged
             .await
             .map_err(|e| WriteError::Foreign(format!("merge: {e}")))?;
-        let (inputs, output, bytes) = match merged {
+        let Merged { inputs, outputs } = match merged {
             Ok(Some(merged)) => merged,
             Ok(None) => return Ok(false),
             Err(Unmerged::Input(path, why)) => {
@@ -102,30 +111,43 @@ impl Compactor {
             Err(Unmerged::Output(error)) => return Err(error.into()),
         };
         let expires_ns = now_ns.saturating_add(crate::fold::INTENT_NS);
-        let path = std::slice::from_ref(&output.path);
+        let paths: Vec<String> = outputs.iter().map(|(file, _)| file.path.clone()).collect();
         self.catalog
-            .intend(path, self.lease_epoch, expires_ns)
+            .intend(&paths, self.lease_epoch, expires_ns)
             .await?;
-        self.store.put(&output.path, bytes).await?;
+        let mut written = Vec::with_capacity(outputs.len());
+        for (output, bytes) in outputs {
+            self.store.put(&output.path, bytes).await?;
+            written.push(output);
+        }
         point(Point::CompactionPut);
-        match self.catalog.replace_files(&inputs, &output, now_ns).await {
+        self.commit(inputs, written, now_ns).await
+    }
+
+    async fn commit(
+        &mut self,
+        inputs: Vec<DataFile>,
+        outputs: Vec<DataFile>,
+        now_ns: i64,
+    ) -> Result<bool, FoldError> {
+        match self.catalog.replace_files(&inputs, &outputs, now_ns).await {
             Ok(()) => point(Point::CompactionCommitted),
             Err(CatalogError::NotLive(path)) => {
                 tracing::info!(path, "merge given up, an input has expired meanwhile");
-                self.give_up(&output.path).await?;
+                self.give_up(&outputs).await?;
                 self.forget_dead(inputs).await?;
                 return Ok(false);
             }
             Err(error) => {
                 // A commit that fails may have happened all the same.
-                self.unsettled = Some(Replacement { inputs, output });
+                self.unsettled = Some(Replacement { inputs, outputs });
                 return match self.settle().await {
                     Ok(true) => Ok(true),
                     Ok(false) | Err(_) => Err(error.into()),
                 };
             }
         }
-        self.show(Replacement { inputs, output });
+        self.show(Replacement { inputs, outputs });
         Ok(true)
     }
 
@@ -136,7 +158,8 @@ impl Compactor {
             return Ok(false);
         };
         let live = self.catalog.live_files().await?;
-        let committed = live.iter().any(|file| file.path == doubtful.output.path);
+        let is_live = |output: &DataFile| live.iter().any(|file| file.path == output.path);
+        let committed = doubtful.outputs.iter().any(is_live);
         // What was not committed is an orphan under the next lease.
         if let Some(replacement) = self.unsettled.take().filter(|_| committed) {
             self.show(replacement);
@@ -144,14 +167,14 @@ impl Compactor {
         Ok(committed)
     }
 
-    fn show(&self, Replacement { inputs, output }: Replacement) {
+    fn show(&self, Replacement { inputs, outputs }: Replacement) {
         tracing::debug!(
             inputs = inputs.len(),
-            rows = output.rows,
-            path = output.path,
+            outputs = outputs.len(),
+            rows = outputs.iter().map(|output| output.rows).sum::<u64>(),
             "files merged"
         );
-        self.fold.replace_files(&inputs, Some(output));
+        self.fold.replace_files(&inputs, outputs);
     }
 
     /// Takes those of the inputs out of the view that the catalog no longer has: they would be
@@ -159,71 +182,19 @@ impl Compactor {
     async fn forget_dead(&self, mut inputs: Vec<DataFile>) -> Result<(), FoldError> {
         let live = self.catalog.live_files().await?;
         inputs.retain(|input| live.iter().all(|file| file.path != input.path));
-        self.fold.replace_files(&inputs, None);
+        self.fold.replace_files(&inputs, Vec::new());
         Ok(())
     }
 
-    async fn give_up(&self, path: &str) -> Result<(), FoldError> {
-        self.store.delete(path).await?;
-        self.catalog.forget_intents(&[path.to_owned()]).await?;
+    async fn give_up(&self, outputs: &[DataFile]) -> Result<(), FoldError> {
+        for output in outputs {
+            self.store.delete(&output.path).await?;
+        }
+        let paths: Vec<String> = outputs.iter().map(|file| file.path.clone()).collect();
+        self.catalog.forget_intents(&paths).await?;
         Ok(())
     }
 }
-
-/// The files of one tenant and day to merge next. A day before `today` gets no more files of
-/// its own, so two are enough there.
-fn choose(
-    live: &[DataFile],
-    min_files: usize,
-    max_rows: u64,
-    today: &str,
-) -> Option<Vec<DataFile>> {
-    let mut days: BTreeMap<(&str, &str), Vec<&DataFile>> = BTreeMap::new();
-    for file in live.iter().filter(|file| file.rows < SMALL_ROWS) {
-        days.entry((&file.tenant, &file.date))
-            .or_default()
-            .push(file);
-    }
-    let mut best: Option<Vec<&DataFile>> = None;
-    for ((_, date), files) in days {
-        let enough = if date < today { 2 } else { min_files.max(2) };
-        let Some(inputs) = choose_of_day(&files, enough, max_rows) else {
-            continue;
-        };
-        if best.as_ref().is_none_or(|best| best.len() < inputs.len()) {
-            best = Some(inputs);
-        }
-    }
-    best.map(|files| files.into_iter().cloned().collect())
-}
-
-fn choose_of_day<'a>(
-    files: &[&'a DataFile],
-    enough: usize,
-    max_rows: u64,
-) -> Option<Vec<&'a DataFile>> {
-    let mut size = FIRST_SIZE_ROWS;
-    loop {
-        let mut rows = 0;
-        let fitting = files
-            .iter()
-            .filter(|file| file.rows <= size)
-            .take_while(|file| {
-                rows += file.rows;
-                rows <= max_rows
-            });
-        let inputs: Vec<&DataFile> = fitting.copied().collect();
-        if inputs.len() >= enough {
-            return Some(inputs);
-        }
-        if size >= SMALL_ROWS {
-            return None;
-        }
-        size *= 8;
-    }
-}
-
-type Merged = (Vec<DataFile>, DataFile, Bytes);
 
 /// Why there is no merged file.
 enum Unmerged {
@@ -247,63 +218,4 @@ fn reading<T>(
     let read = catch_unwind(AssertUnwindSafe(read));
     read.unwrap_or_else(|_| Err(WriteError::Foreign("reading it has panicked".into())))
         .map_err(|why| Unmerged::Input(input.path.clone(), why))
-}
-
-/// Reads the inputs and writes them as one. Only files of one journal have positions that can
-/// be put together; inputs of another journal than most are left out.
-fn merge_files(
-    inputs: Vec<DataFile>,
-    contents: &[Bytes],
-    now_ns: i64,
-) -> Result<Option<Merged>, Unmerged> {
-    let mut read = Vec::with_capacity(inputs.len());
-    for (input, bytes) in inputs.into_iter().zip(contents) {
-        let found = reading(&input, || read::provenance(bytes, &input.path))?;
-        read.push((input, found, bytes));
-    }
-    let mut journals: HashMap<[u8; 16], usize> = HashMap::new();
-    for (_, found, _) in &read {
-        *journals.entry(found.journal_id).or_default() += 1;
-    }
-    let (journal_id, count) = journals
-        .into_iter()
-        .max_by_key(|(id, count)| (*count, *id))
-        .expect("there are inputs");
-    if count < 2 {
-        return Ok(None);
-    }
-    read.retain(|(_, found, _)| found.journal_id == journal_id);
-    let mut provenance = Provenance {
-        journal_id,
-        from: u64::MAX,
-        through: 0,
-        streams: Vec::new(),
-    };
-    let mut watermarks = BTreeMap::new();
-    let mut series = read::Gathered::new(Arc::clone(&read[0].0.tenant));
-    for (input, found, bytes) in &read {
-        provenance.from = provenance.from.min(found.from);
-        provenance.through = provenance.through.max(found.through);
-        for (stream, watermark) in &found.streams {
-            let slot = watermarks.entry(*stream).or_insert(0);
-            *slot = (*watermark).max(*slot);
-        }
-        reading(input, || series.add(bytes, input))?;
-    }
-    provenance.streams = watermarks.into_iter().collect();
-    let series: Vec<SeriesRows> = series.finish();
-    let parts = series.iter().map(|one| Part {
-        series: one,
-        rows: writer::in_order(&one.rows),
-    });
-    let now_ms = u64::try_from(now_ns / 1_000_000).unwrap_or(0);
-    let name = writer::name(now_ms);
-    let (output, bytes) = writer::write_file(parts.collect(), &read[0].0.date, &provenance, &name)?;
-    let inputs: Vec<DataFile> = read.into_iter().map(|(input, _, _)| input).collect();
-    let expected: u64 = inputs.iter().map(|input| input.rows).sum();
-    if output.rows != expected {
-        let text = format!("merge would turn {expected} rows into {}", output.rows);
-        return Err(WriteError::Foreign(text).into());
-    }
-    Ok(Some((inputs, output, bytes)))
 }

@@ -337,8 +337,8 @@ impl FoldHandle {
         Arc::clone(&self.shared.state().files)
     }
 
-    /// Takes files out of the view and puts one in, after the catalog has done so.
-    pub(crate) fn replace_files(&self, gone: &[DataFile], new: Option<DataFile>) {
+    /// Takes files out of the view and puts others in, after the catalog has done so.
+    pub(crate) fn replace_files(&self, gone: &[DataFile], new: Vec<DataFile>) {
         let mut state = self.shared.state();
         let mut files: Vec<DataFile> = state
             .files

@@ -104,6 +104,28 @@ impl IngestMetrics {
     }
 }
 
+/// What questions cost, counted over the files that were there when they were asked.
+#[derive(Clone, Debug, Default)]
+pub struct QueryMetrics {
+    /// Files that can hold rows of what was asked for.
+    pub files_read: Counter,
+    /// Files that cannot, and were not opened.
+    pub files_skipped: Counter,
+}
+
+impl QueryMetrics {
+    /// Registers them all.
+    pub fn register(registry: &Registry) -> Self {
+        let metrics = Self::default();
+        let help = "data files that statements had to look into";
+        registry.register("query_files_read", help, metrics.files_read.clone());
+        let help =
+            "data files that statements left alone, by the times, metrics and devices in them";
+        registry.register("query_files_skipped", help, metrics.files_skipped.clone());
+        metrics
+    }
+}
+
 /// What is asked of the parts when somebody scrapes.
 pub struct Parts {
     /// For connections and streams.

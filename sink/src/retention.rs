@@ -51,7 +51,7 @@ impl Retention {
             return Ok(0);
         }
         let taken = self.catalog.expire_files(&old, now_ns).await?;
-        self.fold.replace_files(&taken, None);
+        self.fold.replace_files(&taken, Vec::new());
         let rows = taken.iter().map(|file| file.rows).sum();
         tracing::info!(files = taken.len(), rows, days, "files expired");
         Ok(rows)

@@ -30,6 +30,7 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::fold::{self, FoldError};
 use crate::http::{Front, sql::Sql};
+use crate::metrics::QueryMetrics;
 use crate::store::Store;
 use crate::{grpc, http};
 
@@ -183,7 +184,8 @@ fn start(
     shutdown.spawn("access", access.clone().follow(shutdown.token()));
     let front = Arc::new(Front {
         access,
-        sql: Sql::new(&config.query).context("cannot start the query threads")?,
+        sql: Sql::new(&config.query, QueryMetrics::register(sink.registry()))
+            .context("cannot start the query threads")?,
         health: sink.health().clone(),
         registry: sink.registry().clone(),
         books,

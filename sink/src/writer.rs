@@ -41,7 +41,7 @@ use ulid::Ulid;
 use weir_fault::{Trap, trap};
 use weir_process::random;
 
-use crate::catalog::DataFile;
+use crate::catalog::{DataFile, Extent};
 use crate::fold::rows::SeriesRows;
 
 pub(crate) use days::{date_of, in_order};
@@ -158,6 +158,7 @@ pub(crate) fn write_file(
         from: provenance.from,
         through: provenance.through,
         crc: Some(crc32c::crc32c(&bytes)),
+        extent: Extent::of(parts.iter().map(|part| &*part.series.key)),
     };
     Ok((file, bytes))
 }

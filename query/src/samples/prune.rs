@@ -1,8 +1,8 @@
-//! Which files can hold rows that a statement asks for, from the range of `time` alone.
+//! Which files can hold rows that a statement asks for, from the ranges of `time`, `metric` and `device`.
 
 use std::collections::HashSet;
 
-use arrow::array::{ArrayRef, TimestampNanosecondArray, UInt64Array};
+use arrow::array::{ArrayRef, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
@@ -14,9 +14,12 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use std::sync::Arc;
 
 use super::TIME;
-use crate::tables::DataFile;
+use crate::tables::{DataFile, Names};
 
-/// The files that may hold a row for which all `filters` are true. A filter that says nothing about time keeps all.
+const METRIC: &str = "metric";
+const DEVICE: &str = "device";
+
+/// The files that may hold a row for which all `filters` are true. A filter that says nothing about their ranges keeps all.
 pub(super) fn keep<'a>(
     files: &'a [DataFile],
     filters: &[Expr],
@@ -56,15 +59,29 @@ impl Ranges<'_> {
         let times = TimestampNanosecondArray::from_iter_values(self.files.iter().map(of));
         Some(Arc::new(times.with_timezone_opt(zone.clone())))
     }
+
+    /// Null where nothing is known, which keeps the file.
+    fn names(&self, of: fn(&Names) -> &str) -> ArrayRef {
+        let names = self.files.iter().map(|file| file.names.as_ref().map(of));
+        Arc::new(names.collect::<StringArray>())
+    }
 }
 
 impl PruningStatistics for Ranges<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.times(column, |file| file.min_ns)
+        match column.name() {
+            METRIC => Some(self.names(|names| &names.metrics.0)),
+            DEVICE => Some(self.names(|names| &names.devices.0)),
+            _ => self.times(column, |file| file.min_ns),
+        }
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.times(column, |file| file.max_ns)
+        match column.name() {
+            METRIC => Some(self.names(|names| &names.metrics.1)),
+            DEVICE => Some(self.names(|names| &names.devices.1)),
+            _ => self.times(column, |file| file.max_ns),
+        }
     }
 
     fn num_containers(&self) -> usize {

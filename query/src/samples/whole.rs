@@ -26,11 +26,15 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::OnceCell;
+use tokio_stream::StreamExt;
 
 use crate::tables::DataFile;
 
 /// Read at a time while a file is summed.
 const PIECE_BYTES: u64 = 1 << 20;
+
+/// So many files of a directory are cheaper to list than to ask for.
+const WORTH_LISTING: usize = 4;
 
 /// Files forgotten by the catalog that may stay in the list before it is cleared of them.
 const FORGOTTEN: usize = 1024;
@@ -132,6 +136,28 @@ impl Troubles {
         first.get_or_insert_with(|| trouble.clone());
         trouble
     }
+}
+
+/// Sizes of objects in directories that hold many of `files`, as the store lists them: one question instead of one
+/// for each. Of what is not in the answer nothing is known.
+pub(super) async fn listed(store: &dyn ObjectStore, files: &[&DataFile]) -> HashMap<String, u64> {
+    let mut directories: HashMap<&str, usize> = HashMap::new();
+    for file in files {
+        let (directory, _) = file.path.rsplit_once('/').unwrap_or_default();
+        *directories.entry(directory).or_default() += 1;
+    }
+    let mut sizes = HashMap::new();
+    for (directory, files) in directories {
+        if files < WORTH_LISTING {
+            continue;
+        }
+        let mut objects = store.list(Some(&Path::from(directory)));
+        // What cannot be listed is asked for one by one, and named.
+        while let Some(Ok(object)) = objects.next().await {
+            sizes.insert(object.location.into(), object.size);
+        }
+    }
+    sizes
 }
 
 /// Makes readers that look at a file before they read from it.

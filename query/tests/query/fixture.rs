@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, RecordBatch, TimestampNanosecondArray,
+    ArrayRef, DictionaryArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray,
 };
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
-use weir_query::{Answer, DataFile, Engine, Limits, QueryError, Tables, View};
+use weir_query::{Answer, DataFile, Engine, Limits, Names, QueryError, Tables, View};
 
 /// 2026-03-01T00:00:00Z.
 pub(crate) const START: i64 = 1_772_323_200_000_000_000;
@@ -63,7 +64,7 @@ impl Lake {
         let tables = Tables {
             store,
             samples_schema: schema(),
-            files: Vec::new(),
+            files: Arc::default(),
             fresh: Vec::new(),
             views: Vec::new(),
         };
@@ -81,13 +82,21 @@ impl Lake {
         writer.close().unwrap();
         let times = batch.column_by_name("time").unwrap();
         let times: &TimestampNanosecondArray = times.as_any().downcast_ref().unwrap();
-        self.tables.files.push(DataFile {
+        let ends = |name: &str| {
+            let words = cast(batch.column_by_name(name)?, &DataType::Utf8).unwrap();
+            let words: &StringArray = words.as_any().downcast_ref().unwrap();
+            let (least, most) = (words.iter().flatten().min()?, words.iter().flatten().max()?);
+            Some((least.into(), most.into()))
+        };
+        let names = ends("metric").zip(ends("device"));
+        Arc::make_mut(&mut self.tables.files).push(DataFile {
             path,
             bytes: full.metadata().unwrap().len(),
             rows: batch.num_rows() as u64,
             min_ns: *times.values().iter().min().unwrap(),
             max_ns: *times.values().iter().max().unwrap(),
             crc: Some(crc32c::crc32c(&std::fs::read(&full).unwrap())),
+            names: names.map(|(metrics, devices)| Names { metrics, devices }),
         });
         self
     }

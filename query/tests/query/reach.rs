@@ -119,7 +119,10 @@ async fn reads_no_file_of_the_host() {
 async fn reads_no_other_tenant() {
     let mut lake = four_hours();
     lake.file("theirs", &batch(&[(START, "theirs", "load", 666.0)]));
-    let theirs = lake.tables.files.pop().unwrap().path;
+    let theirs = std::sync::Arc::make_mut(&mut lake.tables.files)
+        .pop()
+        .unwrap()
+        .path;
     for (sql, kind) in [
         (format!("select * from '{theirs}'"), Forbidden),
         (format!("select * from 'weir://store/{theirs}'"), Forbidden),

@@ -64,11 +64,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Files that queries read, in order of path.
     async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError>;
 
-    /// Puts one merged file in the place of its inputs, only if all of them are still live.
+    /// Puts merged files in the place of their inputs, only if all of those are still live.
     async fn replace_files(
         &self,
         inputs: &[DataFile],
-        output: &DataFile,
+        outputs: &[DataFile],
         now_ns: i64,
     ) -> Result<(), CatalogError>;
 
@@ -184,10 +184,10 @@ impl Backend for Sqlite {
     async fn replace_files(
         &self,
         inputs: &[DataFile],
-        output: &DataFile,
+        outputs: &[DataFile],
         now_ns: i64,
     ) -> Result<(), CatalogError> {
-        self.replace_files(inputs, output, now_ns).await
+        self.replace_files(inputs, outputs, now_ns).await
     }
 
     async fn expire_files(

@@ -2,12 +2,13 @@
 //! orphan.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Transaction};
 
 use super::sqlite::{Sqlite, insert_file, int, uint};
-use super::{CatalogError, DataFile, LostFile, Sums};
+use super::{CatalogError, DataFile, Extent, LostFile, Place, Sums};
 
 impl Sqlite {
     pub(super) async fn live_files(&self) -> Result<Vec<DataFile>, CatalogError> {
@@ -18,7 +19,7 @@ impl Sqlite {
     pub(super) async fn replace_files(
         &self,
         inputs: &[DataFile],
-        output: &DataFile,
+        outputs: &[DataFile],
         now_ns: i64,
     ) -> Result<(), CatalogError> {
         let mut transaction = self.write().await?;
@@ -27,7 +28,9 @@ impl Sqlite {
                 return Err(CatalogError::NotLive(input.path.clone()));
             }
         }
-        insert_file(&mut transaction, output, now_ns).await?;
+        for output in outputs {
+            insert_file(&mut transaction, output, now_ns).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -170,7 +173,8 @@ impl Sqlite {
 }
 
 const LIVE: &str = "SELECT path, tenant, date, bytes, rows, min_ns, max_ns, max_received_ns,
-    from_position, through, crc FROM files WHERE removed_at_ns IS NULL ORDER BY path";
+    from_position, through, crc, first_metric, first_device, last_metric, last_device, min_device,
+    max_device FROM files WHERE removed_at_ns IS NULL ORDER BY path";
 
 async fn remove_file(
     transaction: &mut Transaction<'static, sqlx::Sqlite>,
@@ -214,5 +218,27 @@ fn read_file(row: &SqliteRow) -> Result<DataFile, CatalogError> {
         from: uint(row.try_get(8)?),
         through: uint(row.try_get(9)?),
         crc: crc.map(u32::try_from).transpose().map_err(damaged)?,
+        extent: read_extent(row)?,
     })
+}
+
+/// Known whole or not at all.
+fn read_extent(row: &SqliteRow) -> Result<Option<Extent>, CatalogError> {
+    let mut words = Vec::with_capacity(6);
+    for column in 11..17 {
+        let word: Option<String> = row.try_get(column)?;
+        words.extend(word.map(Arc::<str>::from));
+    }
+    let Ok([metric, device, last_metric, last_device, least, most]) = <[_; 6]>::try_from(words)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Extent {
+        first: Place { metric, device },
+        last: Place {
+            metric: last_metric,
+            device: last_device,
+        },
+        devices: (least, most),
+    }))
 }

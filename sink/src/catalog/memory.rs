@@ -202,7 +202,7 @@ impl Backend for Memory {
     async fn replace_files(
         &self,
         inputs: &[DataFile],
-        output: &DataFile,
+        outputs: &[DataFile],
         now_ns: i64,
     ) -> Result<(), CatalogError> {
         self.write(|tables| {
@@ -211,7 +211,9 @@ impl Backend for Memory {
                     return Err(CatalogError::NotLive(input.path.clone()));
                 }
             }
-            tables.insert_file(output)
+            outputs
+                .iter()
+                .try_for_each(|output| tables.insert_file(output))
         })
         .await
     }

@@ -41,6 +41,11 @@ const MIGRATIONS: &[Migration] = &[
         min_reader: 1,
         sql: include_str!("schema/0005_access.sql"),
     },
+    Migration {
+        version: 6,
+        min_reader: 1,
+        sql: include_str!("schema/0006_file_extents.sql"),
+    },
 ];
 
 /// Brings the schema up to what this program knows, each step in a transaction of its own.

@@ -228,9 +228,12 @@ pub(super) async fn insert_file(
     file: &DataFile,
     now_ns: i64,
 ) -> Result<(), CatalogError> {
+    let extent = file.extent.as_ref();
     sqlx::query(
         "INSERT INTO files (path, tenant, date, bytes, rows, min_ns, max_ns, max_received_ns,
-           from_position, through, created_ns, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+           from_position, through, created_ns, crc, first_metric, first_device, last_metric,
+           last_device, min_device, max_device)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&file.path)
     .bind(&*file.tenant)
@@ -244,6 +247,12 @@ pub(super) async fn insert_file(
     .bind(int(file.through))
     .bind(now_ns)
     .bind(file.crc.map(i64::from))
+    .bind(extent.map(|extent| &*extent.first.metric))
+    .bind(extent.map(|extent| &*extent.first.device))
+    .bind(extent.map(|extent| &*extent.last.metric))
+    .bind(extent.map(|extent| &*extent.last.device))
+    .bind(extent.map(|extent| &*extent.devices.0))
+    .bind(extent.map(|extent| &*extent.devices.1))
     .execute(&mut **transaction)
     .await?;
     sqlx::query("DELETE FROM intents WHERE path = ?")

@@ -41,6 +41,17 @@ fn file(name: &str, rows: u64) -> DataFile {
         from: 0,
         through: u64::MAX,
         crc: Some(u32::MAX),
+        extent: Some(Extent {
+            first: extent::Place {
+                metric: "a".into(),
+                device: "d\u{0}".into(),
+            },
+            last: extent::Place {
+                metric: "m".into(),
+                device: "".into(),
+            },
+            devices: ("".into(), "\u{10ffff}".into()),
+        }),
     }
 }
 
@@ -204,7 +215,7 @@ async fn expired_rows_are_counted_once_and_inputs_are_replaced_only_while_live()
                 .len(),
             0
         );
-        let replaced = catalog.replace_files(&files, &file("c", 12), 52).await;
+        let replaced = catalog.replace_files(&files, &[file("c", 12)], 52).await;
         assert!(
             matches!(replaced, Err(CatalogError::NotLive(_))),
             "{replaced:?}"

@@ -1,6 +1,6 @@
-//! Reading our own files back into rows by series.
+//! Reading our own files back, a stretch of one series at a time.
 
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,11 +9,11 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use weir_proto::batch::Values;
 
 use crate::catalog::{DataFile, SeriesKey};
-use crate::fold::rows::{Quality, Received, Rows, SeriesRows};
+use crate::fold::rows::{Quality, Received, Rows};
 use crate::model::StreamId;
 use crate::writer::{Provenance, WriteError, columns};
 
@@ -47,11 +47,8 @@ pub(super) fn provenance(bytes: &Bytes, path: &str) -> Result<Provenance, WriteE
     })
 }
 
-/// Rows of several files, by series.
-pub(super) struct Gathered {
-    tenant: Arc<str>,
-    series: HashMap<SeriesKey, Rows>,
-}
+/// Rows of a batch: large enough to read fast, and there is one in memory for each input of a merge.
+const BATCH_ROWS: usize = 16 << 10;
 
 /// The columns of a batch that make a series, in the order of [`SeriesKey`] after the tenant.
 const IDENTITY: [&str; 7] = [
@@ -64,115 +61,169 @@ const IDENTITY: [&str; 7] = [
     "agent",
 ];
 
-impl Gathered {
-    pub(super) fn new(tenant: Arc<str>) -> Self {
-        Self {
-            tenant,
-            series: HashMap::new(),
-        }
-    }
+/// Rows that follow each other in a file and are of one series.
+pub(super) struct Run {
+    pub(super) key: SeriesKey,
+    /// Within the batch at hand.
+    pub(super) rows: Range<usize>,
+}
 
-    /// The rows of `file`: as many as the catalog says, or an error.
-    pub(super) fn add(&mut self, bytes: &Bytes, file: &DataFile) -> Result<(), WriteError> {
-        let (path, mut rows) = (&file.path, 0);
+/// One file, read from its beginning to its end.
+pub(super) struct Source {
+    reader: ParquetRecordBatchReader,
+    batch: RecordBatch,
+    /// Rows of the batch that were handed out.
+    at: usize,
+    /// Rows of the batches before.
+    before: u64,
+    /// The series of the last run: most of its words are those of the next.
+    last: SeriesKey,
+    /// What was handed out last and has not been copied.
+    pub(super) head: Option<Run>,
+}
+
+impl Source {
+    pub(super) fn open(bytes: &Bytes, file: &DataFile) -> Result<Self, WriteError> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?
-            .with_batch_size(64 << 10)
+            .with_batch_size(BATCH_ROWS)
             .build()?;
-        for batch in reader {
-            let batch = batch?;
-            let batch = columns::conform(&batch).ok_or_else(|| {
-                WriteError::Foreign(format!("{path} has other columns than samples"))
+        let none: Arc<str> = "".into();
+        Ok(Self {
+            reader,
+            batch: RecordBatch::new_empty(columns::schema()),
+            at: 0,
+            before: 0,
+            last: SeriesKey {
+                tenant: Arc::clone(&file.tenant),
+                metric: Arc::clone(&none),
+                device: Arc::clone(&none),
+                attributes: Arc::clone(&none),
+                unit: Arc::clone(&none),
+                kind: Arc::clone(&none),
+                source: Arc::clone(&none),
+                agent: none,
+            },
+            head: None,
+        })
+    }
+
+    /// The next run of `file`; at the end there were as many rows as the catalog says, or an error. What
+    /// was handed out before cannot be copied any more.
+    pub(super) fn next(&mut self, file: &DataFile) -> Result<Option<Run>, WriteError> {
+        while self.at == self.batch.num_rows() {
+            self.before += self.at as u64;
+            self.at = 0;
+            let Some(batch) = self.reader.next() else {
+                let rows = self.before;
+                self.batch = RecordBatch::new_empty(columns::schema());
+                self.before = 0;
+                if rows == file.rows {
+                    return Ok(None);
+                }
+                let text = format!("{} holds {rows} rows, not {}", file.path, file.rows);
+                return Err(WriteError::Foreign(text));
+            };
+            self.batch = columns::conform(&batch?).ok_or_else(|| {
+                WriteError::Foreign(format!("{} has other columns than samples", file.path))
             })?;
-            self.add_batch(&batch);
-            rows += batch.num_rows() as u64;
         }
-        if rows != file.rows {
-            let text = format!("{path} holds {rows} rows, not {}", file.rows);
-            return Err(WriteError::Foreign(text));
-        }
-        Ok(())
+        let identity = IDENTITY.map(|name| Words::of(&self.batch, name));
+        let from = self.at;
+        let ends = identity.iter().map(|words| words.end_of(from));
+        let end = ends.min().unwrap_or(from + 1);
+        let word = |i: usize, like: &Arc<str>| identity[i].word_like(from, like);
+        let last = &self.last;
+        let key = SeriesKey {
+            tenant: Arc::clone(&last.tenant),
+            metric: word(0, &last.metric),
+            device: word(1, &last.device),
+            attributes: word(2, &last.attributes),
+            unit: word(3, &last.unit),
+            kind: word(4, &last.kind),
+            source: word(5, &last.source),
+            agent: word(6, &last.agent),
+        };
+        self.last = key.clone();
+        self.at = end;
+        Ok(Some(Run {
+            key,
+            rows: from..end,
+        }))
     }
 
-    pub(super) fn finish(self) -> Vec<SeriesRows> {
-        let series = self.series.into_iter();
-        series
-            .map(|(key, rows)| SeriesRows {
-                key: Arc::new(key),
-                rows,
-            })
-            .collect()
-    }
-
-    fn add_batch(&mut self, batch: &RecordBatch) {
-        let identity = IDENTITY.map(|name| Words::of(batch, name));
+    /// Appends the rows of the run that was handed out last.
+    pub(super) fn copy(&self, run: &Run, to: &mut Rows) {
+        let batch = &self.batch;
+        let Range { start, end } = run.rows;
         let quality = Words::of(batch, "time_quality");
         let moments = |name: &str| -> &TimestampNanosecondArray {
             column(batch, name).as_primitive::<TimestampNanosecondType>()
         };
         let (times, received) = (moments("time").values(), moments("received").values());
-        let numbers: &Float64Array = column(batch, "value").as_primitive::<Float64Type>();
         let shifts: &Int64Array = column(batch, "time_shift_ns").as_primitive::<Int64Type>();
-        let texts: &StringArray = column(batch, "text").as_string();
-        let mut from = 0;
-        while from < batch.num_rows() {
-            let same = |row: usize| identity.iter().all(|words| words.same(from, row));
-            let through = (from + 1..batch.num_rows()).find(|row| !same(*row));
-            let end = through.unwrap_or(batch.num_rows());
-            let word = |i: usize| -> Arc<str> { identity[i].word(from).into() };
-            let key = SeriesKey {
-                tenant: Arc::clone(&self.tenant),
-                metric: word(0),
-                device: word(1),
-                attributes: word(2),
-                unit: word(3),
-                kind: word(4),
-                source: word(5),
-                agent: word(6),
-            };
-            let values = if &*key.kind == "text" {
-                Values::Texts((from..end).map(|row| texts.value(row).to_owned()).collect())
+        let values = if &*run.key.kind == "text" {
+            let texts: &StringArray = column(batch, "text").as_string();
+            Values::Texts(
+                (start..end)
+                    .map(|row| texts.value(row).to_owned())
+                    .collect(),
+            )
+        } else {
+            let numbers: &Float64Array = column(batch, "value").as_primitive::<Float64Type>();
+            Values::Numbers(numbers.values()[start..end].to_vec())
+        };
+        let marks = (start..end).map(|row| Received {
+            at_ns: received[row],
+            quality: Quality::from_name(quality.word(row)),
+            shift_ns: if shifts.is_valid(row) {
+                shifts.value(row)
             } else {
-                Values::Numbers(numbers.values()[from..end].to_vec())
-            };
-            let marks = (from..end).map(|row| Received {
-                at_ns: received[row],
-                quality: Quality::from_name(quality.word(row)),
-                shift_ns: if shifts.is_valid(row) {
-                    shifts.value(row)
-                } else {
-                    0
-                },
-            });
-            let rows = self.series.entry(key).or_default();
-            rows.push_stored(&times[from..end], values, marks);
-            from = end;
-        }
+                0
+            },
+        });
+        to.push_stored(&times[start..end], values, marks);
     }
 }
 
 /// One dictionary column.
 struct Words<'a> {
-    keys: &'a Int32Array,
+    keys: &'a [i32],
     words: &'a StringArray,
 }
 
 impl<'a> Words<'a> {
     fn of(batch: &'a RecordBatch, name: &str) -> Self {
         let dictionary = column(batch, name).as_dictionary::<Int32Type>();
+        let keys: &Int32Array = dictionary.keys();
         Self {
-            keys: dictionary.keys(),
+            keys: keys.values(),
             words: dictionary.values().as_string(),
         }
     }
 
-    fn same(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (self.keys.value(a), self.keys.value(b));
-        a == b
+    /// Behind the rows that have the same word as this one.
+    fn end_of(&self, row: usize) -> usize {
+        let word = self.keys[row];
+        let rest = &self.keys[row..];
+        row + rest
+            .iter()
+            .position(|key| *key != word)
+            .unwrap_or(rest.len())
     }
 
     fn word(&self, row: usize) -> &'a str {
         self.words
-            .value(usize::try_from(self.keys.value(row)).expect("a key is an index"))
+            .value(usize::try_from(self.keys[row]).expect("a key is an index"))
+    }
+
+    /// The word as it stands elsewhere already, if it is the same.
+    fn word_like(&self, row: usize, like: &Arc<str>) -> Arc<str> {
+        let word = self.word(row);
+        if word == &**like {
+            Arc::clone(like)
+        } else {
+            word.into()
+        }
     }
 }
 

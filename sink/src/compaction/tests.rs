@@ -4,8 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::audit::audit;
+use crate::catalog::Extent;
 use crate::fold::tests::sender::{Sender, seconds};
 use crate::fold::tests::world::{Running, World};
 use crate::model::DEFAULT_TENANT;
@@ -66,7 +69,7 @@ async fn the_rows_of_a_merged_file_are_those_of_its_inputs() {
     );
     let footer = footer.expect("a footer");
     assert_eq!(footer.streams, [(crate::model::StreamId([1; 16]), 16)]);
-    for input in &before.files {
+    for input in before.files.iter() {
         assert!(
             sink.store
                 .size(&input.path)
@@ -127,13 +130,11 @@ async fn a_merge_whose_commit_was_in_doubt_is_shown_once_the_catalog_says_so() {
                 .await
                 .expect("out of sight");
         }
-        sink.fold.replace_files(std::slice::from_ref(&output), None);
-        for input in &inputs {
-            sink.fold.replace_files(&[], Some(input.clone()));
-        }
+        sink.fold
+            .replace_files(std::slice::from_ref(&output), inputs.clone());
         compactor.unsettled = Some(Replacement {
             inputs: inputs.clone(),
-            output: output.clone(),
+            outputs: vec![output.clone()],
         });
         assert_eq!(compactor.step().await.expect("asked"), committed);
         let shown = if committed { vec![output] } else { inputs };
@@ -194,10 +195,11 @@ fn change_unnoticed(world: &World, file: &DataFile) {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
         let bytes = Bytes::from(bytes);
-        let mut rows = read::Gathered::new(Arc::clone(&file.tenant));
         let read = reading(file, || {
             read::provenance(&bytes, &file.path)?;
-            rows.add(&bytes, file)
+            let mut source = read::Source::open(&bytes, file)?;
+            while source.next(file)?.is_some() {}
+            Ok(())
         });
         read.is_ok().then_some(bytes)
     });
@@ -280,45 +282,69 @@ async fn a_damaged_file_from_before_checksums_is_left_out_where_it_cannot_be_rea
     sink.stop().await.expect("stops");
 }
 
-fn file(name: u32, date: &str, rows: u64) -> DataFile {
-    DataFile {
-        path: format!("{date}/{name:03}"),
-        tenant: "default".into(),
-        date: date.into(),
-        bytes: rows,
-        rows,
-        min_ns: 0,
-        max_ns: 0,
-        max_received_ns: 0,
-        from: 0,
-        through: 0,
-        crc: None,
+/// Six files of all series become files that follow each other, and hold the same rows. Red when a file ends within the
+/// rows of a series for no reason, or when the outputs overlap: the day would be merged again and again.
+#[tokio::test]
+async fn a_large_day_is_put_in_files_that_do_not_overlap() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    let metrics: Vec<String> = (0..9).map(|i| format!("m{i}")).collect();
+    let metrics: Vec<&str> = metrics.iter().map(String::as_str).collect();
+    for i in 0..6 {
+        for device in ["fan", "pump"] {
+            let batch = sender.numbers(device, &metrics, &seconds(i * 15 - 8 * (i % 2), 20));
+            let number = sink.deliver(&batch).await;
+            sink.folded(number).await;
+        }
+        sink.flush().await;
     }
+    let mut compactor = Compactor {
+        max_rows: 400,
+        ..compactor(&world, &sink, 3)
+    };
+    merge_all(&mut compactor).await;
+    let view = sink.fold.view(DEFAULT_TENANT);
+    let mut extents: Vec<&Extent> = view.files.iter().flat_map(|f| &f.extent).collect();
+    extents.sort_by_key(|extent| &extent.first);
+    assert!(view.files.iter().all(|file| file.rows >= 200));
+    assert_eq!(extents.len(), view.files.len());
+    assert!(extents.len() >= 4, "{extents:?}");
+    for pair in extents.windows(2) {
+        assert!(pair[0].last < pair[1].first, "{extents:?}");
+    }
+    assert_eq!(sink.readings().await, sender.sorted());
+    let lines = audit(&sink.catalog, &sink.store).await.expect("audited");
+    assert_eq!((lines[0].unexplained(), lines[0].faults.len()), (0, 0));
+    sink.kill().await;
+    let sink = world.start().await;
+    assert_eq!(sink.readings().await, sender.sorted());
+    sink.stop().await.expect("stops");
 }
 
-#[test]
-fn files_of_one_size_are_merged_before_a_large_one_is_rewritten() {
-    let mut live: Vec<DataFile> = (0..7).map(|i| file(i, "2026-03-01", 10_000)).collect();
-    live.push(file(7, "2026-03-01", 900_000));
-    live.push(file(8, "2026-03-01", SMALL_ROWS));
-    assert_eq!(
-        choose(&live, 8, 1 << 21, "2026-03-01").map(|f| f.len()),
-        Some(8),
-        "in the end all"
-    );
-    live.push(file(9, "2026-03-01", 10_000));
-    let chosen = choose(&live, 8, 1 << 21, "2026-03-01").expect("eight small ones");
-    assert!(chosen.iter().all(|file| file.rows == 10_000));
-    assert_eq!(
-        choose(&live, 8, 75_000, "2026-03-01"),
-        None,
-        "not beyond the limit of rows"
-    );
-    let past = [
-        file(0, "2026-02-01", 5),
-        file(1, "2026-02-01", 5),
-        file(0, "2026-03-01", 5),
-    ];
-    let chosen = choose(&past, 8, 1 << 21, "2026-03-01").expect("a day that is over");
-    assert_eq!(chosen, past[..2]);
+/// A series with more rows than fit into memory is divided, and comes to rest.
+#[tokio::test]
+async fn a_series_longer_than_a_file_is_divided() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    for i in 0..4 {
+        for device in ["fan", "pump"] {
+            let batch = sender.numbers(device, &["load"], &seconds(i * 300, 300));
+            let number = sink.deliver(&batch).await;
+            sink.folded(number).await;
+        }
+        sink.flush().await;
+    }
+    let mut compactor = Compactor {
+        max_rows: 500,
+        ..compactor(&world, &sink, 3)
+    };
+    merge_all(&mut compactor).await;
+    let view = sink.fold.view(DEFAULT_TENANT);
+    assert!(view.files.iter().all(|file| file.rows <= 800));
+    let narrow = view.files.iter().flat_map(|file| &file.extent);
+    assert!(narrow.filter(|extent| extent.is_one_place()).count() >= 2);
+    assert_eq!(sink.readings().await, sender.sorted());
+    sink.stop().await.expect("stops");
 }

@@ -19,8 +19,8 @@ const MAX_FRESH_BATCHES: usize = 16;
 /// One consistent snapshot: a row is in the files or in `fresh`, never in both.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// Live files.
-    pub files: Vec<DataFile>,
+    /// Live files; the same list for as long as none comes or goes.
+    pub files: Arc<Vec<DataFile>>,
     /// Durable rows that are not in files yet, as `samples`.
     pub fresh: Vec<RecordBatch>,
     /// One row per series.
@@ -37,6 +37,9 @@ struct Fresh {
     taken: Vec<usize>,
 }
 
+/// A list of files that many views may share.
+type Files = Arc<Vec<DataFile>>;
+
 /// What the last view was built from.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
@@ -48,6 +51,8 @@ struct Inner {
     tenant: Arc<str>,
     frozen: Fresh,
     current: Fresh,
+    /// Files of all tenants, and those of this one.
+    files: Option<(Files, Files)>,
     last: Option<(u64, Arc<View>)>,
 }
 
@@ -118,11 +123,7 @@ impl Views {
             columns.push_latest(key, latest);
         }
         let view = Arc::new(View {
-            files: files
-                .iter()
-                .filter(|file| *file.tenant == *tenant)
-                .cloned()
-                .collect(),
+            files: inner.files_of(files, tenant),
             fresh: [&inner.frozen, &inner.current]
                 .iter()
                 .flat_map(|f| f.batches.clone())
@@ -136,6 +137,20 @@ impl Views {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("building a view does not panic")
+    }
+}
+
+impl Inner {
+    fn files_of(&mut self, all: Files, tenant: &str) -> Files {
+        if let Some((of, files)) = &self.files
+            && Arc::ptr_eq(of, &all)
+        {
+            return Arc::clone(files);
+        }
+        let files = all.iter().filter(|file| *file.tenant == *tenant);
+        let files = Arc::new(files.cloned().collect());
+        self.files = Some((all, Arc::clone(&files)));
+        files
     }
 }
 

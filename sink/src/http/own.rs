@@ -145,7 +145,9 @@ impl Own {
             Refusal::of(Kind::Unavailable, format!("cannot be noted: {error}"))
         })?;
         let lost = accepted.ok_or_else(none)?;
-        books.fold.replace_files(std::slice::from_ref(file), None);
+        books
+            .fold
+            .replace_files(std::slice::from_ref(file), Vec::new());
         books.store.damaged().accept(lost.clone());
         tracing::error!(
             path, readings = lost.rows, %why,

@@ -34,6 +34,7 @@ use weir_process::http::{Request, Response, respond};
 use super::Refusal;
 use super::own::Own;
 use crate::config::QueryConfig;
+use crate::metrics::QueryMetrics;
 use crate::model::Kind;
 
 #[cfg(feature = "sql")]
@@ -73,10 +74,10 @@ struct Question {
 
 impl Sql {
     /// Fails only when threads cannot be started.
-    pub fn new(config: &QueryConfig) -> std::io::Result<Self> {
+    pub fn new(config: &QueryConfig, metrics: QueryMetrics) -> std::io::Result<Self> {
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
-            runner: Runner::new(config)?,
+            runner: Runner::new(config, metrics)?,
             turns: Turns::new(size(config.concurrency), size(config.tenant_concurrency)),
         })
     }

@@ -51,6 +51,7 @@ async fn files_of_a_catalog_from_before_checksums_are_kept_without_one() {
             (files[0].path.as_str(), files[0].rows, files[0].crc),
             ("old", 5, None)
         );
+        assert_eq!(files[0].extent, None);
         catalog.close().await;
     }
 }

@@ -64,7 +64,7 @@ fn rows_of(batch: &RecordBatch, found: &mut Vec<Row>) {
 async fn rows(sink: &Running) -> Vec<Row> {
     let view = sink.fold.view(DEFAULT_TENANT);
     let mut found = Vec::new();
-    for file in &view.files {
+    for file in view.files.iter() {
         let bytes = sink.store.get(&file.path).await.expect("there");
         read_file(bytes).iter().for_each(|b| rows_of(b, &mut found));
     }

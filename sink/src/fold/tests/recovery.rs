@@ -1,6 +1,7 @@
 //! Crashes, foreign hands and failing disks around a flush.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::sender::{Sender, seconds};
@@ -88,7 +89,7 @@ async fn a_crash_between_put_and_commit_leaves_an_orphan_that_is_swept_in_time()
     );
     world.clock.advance(std::time::Duration::from_secs(601));
     retention(&world).sweep().await.expect("swept");
-    let files = sink.fold.view("default").files.clone();
+    let files = Arc::clone(&sink.fold.view("default").files);
     let left = sink.store.list().await.expect("listed");
     assert_eq!(
         left,

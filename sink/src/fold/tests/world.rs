@@ -199,7 +199,7 @@ impl Running {
     pub(crate) async fn readings(&self) -> Vec<Reading> {
         let view = self.fold.view(DEFAULT_TENANT);
         let mut found = Vec::new();
-        for file in &view.files {
+        for file in view.files.iter() {
             let bytes = self
                 .store
                 .get(&file.path)

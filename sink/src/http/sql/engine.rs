@@ -1,24 +1,32 @@
 //! From the sink's parts to what a statement may see, and back to bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt64Array};
-use weir_query::{DataFile, Engine, ErrorKind, Limits, QueryError, Tables, View};
+use weir_query::{DataFile, Engine, ErrorKind, Limits, Names, QueryError, Tables, View};
 
 use super::{Encoded, Form};
+use crate::catalog::DataFile as Listed;
 use crate::config::QueryConfig;
 use crate::http::Refusal;
 use crate::http::own::Own;
 use crate::ledger::Line;
+use crate::metrics::QueryMetrics;
 use crate::model::Kind;
 use crate::writer::columns;
 
+/// One list of files twice: as the view has it, and as the engine does.
+type Shared = (Arc<Vec<Listed>>, Arc<Vec<DataFile>>);
+
 pub(super) struct Runner {
     engine: Engine,
+    metrics: QueryMetrics,
+    /// Of the last view.
+    files: Mutex<Option<Shared>>,
 }
 
 impl Runner {
-    pub(super) fn new(config: &QueryConfig) -> std::io::Result<Self> {
+    pub(super) fn new(config: &QueryConfig, metrics: QueryMetrics) -> std::io::Result<Self> {
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::new(Limits {
@@ -31,11 +39,15 @@ impl Runner {
                 size(config.threads)
             },
         })?;
-        Ok(Self { engine })
+        Ok(Self {
+            engine,
+            metrics,
+            files: Mutex::new(None),
+        })
     }
 
     pub(super) async fn run(&self, own: &Own, query: &str, form: Form) -> Result<Encoded, Refusal> {
-        let tables = tables(own).await?;
+        let tables = self.tables(own).await?;
         let answer = match self.engine.run(query, tables).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -45,6 +57,10 @@ impl Runner {
                 return Err(refusal(error));
             }
         };
+        let (known, read) = (answer.files_known, answer.files_scanned);
+        self.metrics.files_read.inc_by(read as u64);
+        let skipped = known.saturating_sub(read);
+        self.metrics.files_skipped.inc_by(skipped as u64);
         // A large answer takes a while to write out: not on a thread that serves connections.
         let encoded = tokio::task::spawn_blocking(move || {
             let bytes = match form {
@@ -59,41 +75,62 @@ impl Runner {
         });
         encoded.await.map_err(|_| internal())?.map_err(refusal)
     }
+
+    /// The same list for as long as the view has the same.
+    fn files(&self, listed: &Arc<Vec<Listed>>) -> Arc<Vec<DataFile>> {
+        let mut last = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, files)) = &*last
+            && Arc::ptr_eq(of, listed)
+        {
+            return Arc::clone(files);
+        }
+        let files = Arc::new(listed.iter().map(DataFile::from).collect());
+        *last = Some((Arc::clone(listed), Arc::clone(&files)));
+        files
+    }
+
+    /// One snapshot: files, fresh rows and latest values of the same moment.
+    async fn tables(&self, own: &Own) -> Result<Tables, Refusal> {
+        let view = own.view().await.ok_or_else(internal)?;
+        let streams = streams(&own.lines());
+        Ok(Tables {
+            store: own.objects(),
+            samples_schema: columns::schema(),
+            files: self.files(&view.files),
+            fresh: view.fresh.clone(),
+            views: vec![
+                View {
+                    name: "latest".into(),
+                    schema: columns::latest_schema(),
+                    batches: vec![view.latest.clone()],
+                },
+                View {
+                    name: "streams".into(),
+                    schema: streams.schema(),
+                    batches: vec![streams],
+                },
+            ],
+        })
+    }
 }
 
-/// One snapshot: files, fresh rows and latest values of the same moment.
-async fn tables(own: &Own) -> Result<Tables, Refusal> {
-    let view = own.view().await.ok_or_else(internal)?;
-    let streams = streams(&own.lines());
-    Ok(Tables {
-        store: own.objects(),
-        samples_schema: columns::schema(),
-        files: view
-            .files
-            .iter()
-            .map(|file| DataFile {
-                path: file.path.clone(),
-                bytes: file.bytes,
-                rows: file.rows,
-                min_ns: file.min_ns,
-                max_ns: file.max_ns,
-                crc: file.crc,
-            })
-            .collect(),
-        fresh: view.fresh.clone(),
-        views: vec![
-            View {
-                name: "latest".into(),
-                schema: columns::latest_schema(),
-                batches: vec![view.latest.clone()],
-            },
-            View {
-                name: "streams".into(),
-                schema: streams.schema(),
-                batches: vec![streams],
-            },
-        ],
-    })
+impl From<&Listed> for DataFile {
+    fn from(file: &Listed) -> Self {
+        let part = Arc::clone;
+        let names = file.extent.as_ref().map(|extent| Names {
+            metrics: (part(&extent.first.metric), part(&extent.last.metric)),
+            devices: (part(&extent.devices.0), part(&extent.devices.1)),
+        });
+        Self {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            rows: file.rows,
+            min_ns: file.min_ns,
+            max_ns: file.max_ns,
+            crc: file.crc,
+            names,
+        }
+    }
 }
 
 /// The ledger of one tenant as a table.

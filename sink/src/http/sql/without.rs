@@ -4,13 +4,14 @@ use super::{Encoded, Form};
 use crate::config::QueryConfig;
 use crate::http::Refusal;
 use crate::http::own::Own;
+use crate::metrics::QueryMetrics;
 use http::StatusCode;
 
 pub(super) struct Runner;
 
 impl Runner {
     #[allow(clippy::unnecessary_wraps, reason = "the engine's signature")]
-    pub(super) fn new(_: &QueryConfig) -> std::io::Result<Self> {
+    pub(super) fn new(_: &QueryConfig, _: QueryMetrics) -> std::io::Result<Self> {
         Ok(Self)
     }
 
