@@ -21,6 +21,7 @@ use weir_process::health::{Health, Stage};
 use weir_process::metrics::{COMMIT, Registry};
 use weir_process::random;
 use weir_process::shutdown::Shutdown;
+use weir_process::tls::Encryption;
 
 use crate::batch::{Assembler, Batcher};
 use crate::budget::{self, Keeper};
@@ -78,6 +79,8 @@ pub struct Agent {
     pub(crate) registry: Registry,
     pub(crate) queue: Queue<Parcel>,
     pub(crate) link: watch::Receiver<LinkState>,
+    /// What the link is encrypted with.
+    pub(crate) encryption: watch::Receiver<Option<Encryption>>,
     /// How the backlog drains.
     pub(crate) drain: watch::Receiver<Drain>,
     /// What is used up.
@@ -129,7 +132,7 @@ impl Agent {
         let queue: Queue<Parcel> = Queue::new(config.queue_limit, config.queue_overflow);
         registry.collect(QueueCollector::new(queue.clone()));
         let metrics = SamplingMetrics::new(&registry, sender.missed_ticks());
-        let link = sender.link_state();
+        let (link, encryption) = (sender.link_state(), sender.encryption());
         let (drain, displaced) = (sender.drain(), sender.displaced());
         announce(&config);
         count_missed(&config, &metrics, interruption);
@@ -161,6 +164,7 @@ impl Agent {
             registry,
             queue,
             link,
+            encryption,
             drain,
             budget,
             age,

@@ -7,6 +7,7 @@
 mod check;
 mod keys;
 mod sensors;
+mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -127,7 +128,7 @@ impl Config {
             "drop_newest" => queue::Overflow::DropNewest,
             _ => queue::Overflow::Block,
         };
-        let sink_url = sink_url(&mut reader);
+        let sink_url = transport::sink_url(&mut reader);
         let grace = reader.duration("shutdown.grace");
         let config = Self {
             sender: sender(&mut reader, &sink_url, &name, grace),
@@ -220,38 +221,6 @@ fn name(reader: &mut Reader) -> String {
     name
 }
 
-/// URL schemes that are not built yet are refused by name rather than failing at the first connection.
-fn sink_url(reader: &mut Reader) -> Url {
-    let url = reader.url("sink.url");
-    match url.scheme() {
-        "http" => {}
-        "https" => reader.fault(
-            "sink.url",
-            "https is not supported yet: use http on a network you trust",
-        ),
-        other => reader.fault(
-            "sink.url",
-            format!("{other} is not a way to reach a sink: write http://host:4317"),
-        ),
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        reader.fault("sink.url", "names no host: write http://host:4317");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        reader.fault(
-            "sink.url",
-            "names a user, and a sink knows none: write http://host:4317",
-        );
-    }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        reader.fault(
-            "sink.url",
-            "has a path, and a sink has none: write http://host:4317",
-        );
-    }
-    url
-}
-
 fn batch(reader: &mut Reader, profile: Profile) -> buffer::Limits {
     const SHORTEST: Duration = Duration::from_millis(10);
     let age = profile.duration(reader, "batch.max_age", SHORTEST);
@@ -325,6 +294,7 @@ fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> 
     let config = SenderConfig {
         sink_url: sink_url.to_string(),
         credential: credential(reader),
+        tls: transport::tls(reader, sink_url),
         agent: agent.to_owned(),
         software: concat!("weir-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
         request_rate: reader.rate_within("rate.requests_per_second", SLOWEST..=FASTEST),

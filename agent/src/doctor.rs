@@ -15,7 +15,8 @@
 //! | `clock` | this machine's, by itself and against the sink's |
 //! | `name` | the sink's host has an address |
 //! | `connect` | something accepts a connection there |
-//! | `transport` | whether it is encrypted |
+//! | `transport` | whether it is encrypted: version, certificate, names, days left |
+//! | `identity` | this agent's own certificate, where it has one |
 //! | `protocol` | it is a sink of ours, and serves |
 //! | `agent` | what the running agent says of itself |
 

@@ -51,6 +51,7 @@ fn sources(config: Config, agent: &Agent) -> Sources {
         queue: agent.queue.clone(),
         spool: agent.spool().clone(),
         link: agent.link(),
+        encryption: agent.encryption.clone(),
         drain: agent.drain.clone(),
         budget: agent.budget.clone(),
         age: agent.age.clone(),

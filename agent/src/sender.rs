@@ -16,6 +16,7 @@
 //! | `feed` | which record is next |
 //! | `window`, `rate`, `pace` | whether it may go now |
 //! | `session`, `wire` | one call: requests down, acknowledgements back |
+//! | `transport` | TCP and TLS |
 //! | `connect`, `resume` | the handshake, and what the Welcome settles |
 //! | `failure`, `retry` | what a failure means, and how long to wait |
 //! | `delivery`, `set_aside` | what is remembered of a stream; the poison batch |
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_process::health::Health;
 use weir_process::metrics::Registry;
+use weir_process::tls::{ClientSettings, Encryption};
 
 use crate::identity::Credential;
 use crate::spool::Spool;
@@ -55,6 +57,7 @@ pub(crate) mod set_aside;
 mod stop;
 mod time;
 pub(crate) mod traffic;
+pub(crate) mod transport;
 mod voice;
 mod window;
 mod wire;
@@ -64,7 +67,7 @@ mod tests;
 
 use connect::{Dial, Link};
 pub use drain::Drain;
-pub(crate) use failure::reason_of;
+pub(crate) use failure::{ended_tls, reason_of};
 use lane::{Common, Lane};
 use metrics::Metrics;
 use pace::{Pace, Role};
@@ -87,10 +90,12 @@ pub enum Order {
 /// What the sender needs to know.
 #[derive(Clone, Debug)]
 pub struct SenderConfig {
-    /// `http://host:port` of the sink.
+    /// `http://host:port` or `https://host:port` of the sink.
     pub sink_url: String,
     /// What the sink knows this agent by.
     pub credential: Credential,
+    /// Whom to trust and who to be, where that is `https`.
+    pub tls: ClientSettings,
     /// The agent's name in Hello.
     pub agent: String,
     /// Program and version in Hello, as in `weir-agent/0.1.0`.
@@ -162,7 +167,8 @@ impl Sender {
         health: &Health,
         registry: &Registry,
     ) -> Result<Sender, BadUrl> {
-        let link = Link::new(&config.sink_url, config.connect_timeout, config.ack_timeout);
+        let (url, tls) = (&config.sink_url, &config.tls);
+        let link = Link::new(url, tls, config.connect_timeout, config.ack_timeout);
         let mut link = link.map_err(|error| BadUrl {
             url: config.sink_url.clone(),
             reason: failure::reason_of(&error),
@@ -171,6 +177,7 @@ impl Sender {
         let admission = health.stage("sink", None);
         admission.ok();
         spool.register(registry);
+        link.transport().register(registry);
         let rate = Rate::new(config.request_rate, config.request_burst);
         Ok(Sender {
             health: health.clone(),
@@ -200,6 +207,11 @@ impl Sender {
     /// Where the link stands, now and on every change.
     pub fn link_state(&self) -> watch::Receiver<LinkState> {
         self.common.state.subscribe()
+    }
+
+    /// What the last connection was encrypted with; nothing where it was not.
+    pub(crate) fn encryption(&self) -> watch::Receiver<Option<Encryption>> {
+        self.common.link.transport().encryption()
     }
 
     /// How the backlog drains, looked at every second.
@@ -233,6 +245,7 @@ impl Sender {
             () = self.deliver(stop) => {}
             () = common.spool.tend(stage) => {}
             () = look(common.spool.clone(), &self.drain, &common.metrics) => {}
+            () = common.link.transport().watch_own() => {}
         }
         common.metrics.connected.set(0);
         let view = common.spool.ledger();

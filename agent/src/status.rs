@@ -24,6 +24,7 @@ use weir_process::health::Health;
 use weir_process::http::{self, Request, Response};
 use weir_process::metrics::Registry;
 use weir_process::probes;
+use weir_process::tls::Encryption;
 
 use crate::budget::Seen;
 use crate::buffer::{Age, Parcel};
@@ -52,6 +53,8 @@ pub(crate) struct Sources {
     pub(crate) spool: Spool,
     /// Where the link to the sink stands.
     pub(crate) link: watch::Receiver<LinkState>,
+    /// What the link is encrypted with.
+    pub(crate) encryption: watch::Receiver<Option<Encryption>>,
     /// How the backlog drains.
     pub(crate) drain: watch::Receiver<Drain>,
     /// What is used up.

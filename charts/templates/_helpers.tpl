@@ -121,10 +121,26 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if .Values.agent.sinkUrl -}}
 {{ .Values.agent.sinkUrl }}
 {{- else if .Values.sink.enabled -}}
-http://{{ include "weir.sink" . }}:{{ .Values.sink.service.grpcPort }}
+{{ ternary "https" "http" (not (empty .Values.sink.tls.existingSecret)) }}://{{ include "weir.sink" . }}:{{ .Values.sink.service.grpcPort }}
 {{- else -}}
 {{- fail "agent.sinkUrl is needed when sink.enabled is false: where do readings go?" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The Secret whose ca.crt agents trust; empty where they have none. */}}
+{{- define "weir.agentCa" -}}
+{{- if hasPrefix "https://" (include "weir.sinkUrl" .) -}}
+{{- default .Values.sink.tls.existingSecret .Values.agent.tls.caSecret -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Given (list root probe): the probe, over TLS where the sink speaks it. */}}
+{{- define "weir.sinkProbe" -}}
+{{- $probe := deepCopy (index . 1) -}}
+{{- if and (index . 0).Values.sink.tls.existingSecret (hasKey $probe "httpGet") (not (hasKey $probe.httpGet "scheme")) -}}
+{{- $_ := set $probe.httpGet "scheme" "HTTPS" -}}
+{{- end -}}
+{{- toYaml $probe -}}
 {{- end -}}
 
 {{/* Scheduling, the same for every pod. */}}

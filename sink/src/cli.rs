@@ -11,6 +11,7 @@
 //! | `health` | asks whether a running sink is ready |
 //! | `token create`, `list`, `revoke` | makes, lists and ends tokens, in the catalog |
 //! | `audit` | shows who changed what, and who was turned away |
+//! | `certs init`, `renew-server` | makes a private CA and this sink's certificate |
 //! | `recover` | counts journal records that can no longer be had as lost, so that the sink starts |
 //!
 //! Settings can be given to every command; those that ask find the sink by `--url`, else by the
@@ -18,6 +19,7 @@
 //! `token`, else, to the sink of this data directory, the one that it left there for its own machine.
 
 mod ask;
+mod certs;
 mod credentials;
 mod door;
 mod show;
@@ -25,8 +27,9 @@ mod show;
 mod tests;
 
 use std::io;
+use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use weir_process::config::{Effective, Faults, Reader};
 use weir_process::env::{self, Environment};
 use weir_process::exit::{Exit, after_clap};
@@ -90,18 +93,24 @@ fn command() -> Command {
         )
         .subcommand(credentials::token())
         .subcommand(credentials::audit())
+        .subcommand(certs::command())
         .subcommand(Command::new("recover").about(
             "count journal records that can no longer be had as lost, so that the sink starts",
         ))
 }
 
-/// Where the sink is asked, and as whom.
-fn door() -> [Arg; 3] {
+/// Where the sink is asked, as whom, and how it is known.
+fn door() -> [Arg; 4] {
     [
         Arg::new("url")
             .long("url")
             .value_name("URL")
-            .help("where the sink answers, as in http://127.0.0.1:4318"),
+            .help("where the sink answers, as in https://sink:4318"),
+        Arg::new("ca")
+            .long("ca")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help("a PEM file with the CA that signed its certificate; those this system trusts when not given"),
         Arg::new("token-file")
             .long("token-file")
             .value_name("FILE")
@@ -186,7 +195,11 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
     if name == "config" && arguments.get_flag("env") {
         return printed(output::text(&TABLE.env_example()));
     }
-    let reader = Reader::from_args(&TABLE, matches, environment);
+    let mut reader = Reader::from_args(&TABLE, matches, environment);
+    if name == "certs" {
+        // Settings that ask for what it makes are no reason not to make it.
+        return certs::run(arguments, &reader.path("data_dir"));
+    }
     let (config, effective) = match Config::read(reader, environment) {
         Ok(read) => read,
         Err(faults) => return faulty(&faults),

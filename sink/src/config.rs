@@ -7,6 +7,7 @@ mod check;
 mod keys;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use weir_process::config::{Effective, Faults, Reader, Sources};
 use weir_process::env::Environment;
 use weir_process::logging::Logging;
 use weir_process::secret::Secret;
+use weir_process::tls::ServerFiles;
 use weir_proto::limits::MAX_BATCH_BYTES;
 
 use crate::ingest::{IngestConfig, Limits, Quota, SeriesLimits};
@@ -35,6 +37,10 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Where questions are answered.
     pub http_listen: SocketAddr,
+    /// What both ports are encrypted with; plain where there is nothing.
+    pub tls: Option<ServerFiles>,
+    /// The key of the CA in `tls.ca`, where agents may enrol.
+    pub tls_ca_key: Option<PathBuf>,
     /// Directory of the journal.
     pub journal_dir: PathBuf,
     /// File of the catalog.
@@ -135,17 +141,7 @@ impl Config {
         let data_dir = reader.path("data_dir");
         let grpc_listen = reader.address("grpc.listen");
         let http_listen = reader.address("http.listen");
-        let allow_plaintext = reader.bool("allow_plaintext");
-        for (name, address) in [("grpc.listen", grpc_listen), ("http.listen", http_listen)] {
-            if !address.ip().is_loopback() && !allow_plaintext {
-                reader.fault(
-                    name,
-                    format!(
-                        "{address} is beyond loopback and this version has no TLS: set WEIR_SINK_ALLOW_PLAINTEXT=true to accept that anybody on the way can read and change what is sent"
-                    ),
-                );
-            }
-        }
+        let (tls, tls_ca_key) = tls::read(reader, [grpc_listen, http_listen]);
         let journal = read_journal(reader);
         let config = Self {
             journal_dir: place(reader, "log.url", "file", &data_dir.join("log")),
@@ -165,6 +161,8 @@ impl Config {
             data_dir,
             grpc_listen,
             http_listen,
+            tls,
+            tls_ca_key,
             journal,
         };
         check::contradictions(reader, &config);

@@ -4,21 +4,21 @@
 //! that an agent that vanished does not hold its stream; what one message may make the sink hold
 //! is [`MAX_MESSAGE_BYTES`].
 
+mod connection;
 mod delivery;
 mod gate;
 mod messages;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::error::Error;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::wrappers::TcpListenerStream;
-use tokio_stream::{Stream, StreamExt as _};
+use tokio::net::TcpListener;
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -27,6 +27,7 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_types::{ErrorDetails, StatusExt as _};
 use weir_process::random;
+use weir_process::tls::Listener;
 use weir_proto::FILE_DESCRIPTOR_SET;
 use weir_proto::limits::MAX_MESSAGE_BYTES;
 use weir_proto::v1::delivery_service_server::{DeliveryServiceServer, SERVICE_NAME};
@@ -34,6 +35,7 @@ use weir_proto::v1::delivery_service_server::{DeliveryServiceServer, SERVICE_NAM
 use crate::access::Access;
 use crate::ingest::{Fault, Ingest};
 
+use connection::{Connection, Incoming};
 use delivery::Delivery;
 use gate::Gate;
 use messages::Own;
@@ -77,14 +79,10 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, GrpcError> {
         .map_err(|source| GrpcError::Listen { address, source })
 }
 
-/// The connections that come in at a port.
-pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> + Send {
-    TcpListenerStream::new(listener).map(|stream| {
-        stream.inspect(|stream| {
-            // Acknowledgements are small and waited for.
-            let _ = stream.set_nodelay(true);
-        })
-    })
+/// The connections that come in at a port, encrypted or not. Each call has a [`Peer`](weir_process::tls::Peer) in its
+/// extensions.
+pub fn incoming(listener: Listener) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
+    Incoming::from(listener)
 }
 
 /// Serves until `token`, then ends every call with what is durable acknowledged, and returns when

@@ -22,19 +22,18 @@ pub mod sql;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_process::clock::Clock;
 use weir_process::health::Health;
 use weir_process::http::{Limits, Request, Response, respond};
 use weir_process::metrics::Registry;
 use weir_process::probes;
+use weir_process::tls::{Listener, Peer};
 
 use crate::access::table::{self, Page, Route};
 use crate::access::{self, Access, Caller, Denied};
@@ -98,7 +97,7 @@ impl Books {
 }
 
 /// Serves until `token`.
-pub async fn serve(listener: TcpListener, front: Arc<Front>, token: CancellationToken) {
+pub async fn serve(listener: impl Into<Listener>, front: Arc<Front>, token: CancellationToken) {
     weir_process::http::serve(listener, LIMITS, token, move |request| {
         let front = Arc::clone(&front);
         async move { front.answer(request).await }
@@ -131,7 +130,7 @@ impl Front {
             return Err(Refusal::method(&route.method));
         }
         let asked = access::Request {
-            address: request.extensions().get::<SocketAddr>().copied(),
+            address: request.extensions().get::<Peer>().map(|peer| peer.address),
             headers: request.headers(),
             object: path,
         };

@@ -3,9 +3,11 @@
 //! Modules in the order in which data flows: `access` says who may speak, `grpc` hands requests to `ingest`, which journals
 //! envelopes and acknowledges; `fold` takes them in journal order into files, `latest` and the
 //! ledger; `http` answers questions about both. `assembly` puts the parts together and takes them
-//! apart again, `run` gives it those of this machine, `cli` is what an operator types.
+//! apart again, `run` gives it those of this machine, `cli` is what an operator types; `certs` makes what
+//! its ports are encrypted with.
 
 pub mod assembly;
+pub mod certs;
 pub mod cli;
 pub mod config;
 pub mod run;

@@ -23,6 +23,7 @@ use weir_process::metrics::version_with_commit;
 use weir_process::place::Place;
 use weir_process::progress::LOOK_EVERY;
 use weir_process::shutdown::Shutdown;
+use weir_process::tls::{self, Listener, Protocol};
 
 use crate::access::{Access, Asking};
 use crate::assembly::{Parts, Running, Sink, StartError, Writer, open_journal, resume_journal};
@@ -42,6 +43,8 @@ use reserve::Reserve;
 pub async fn run(config: Config) -> anyhow::Result<Exit> {
     let version = version_with_commit(env!("CARGO_PKG_VERSION"));
     tracing::info!(version, data_dir = %config.data_dir.display(), "starting");
+    let tls = config.tls.clone().map(tls::Server::open);
+    let tls = tls.transpose().context("cannot serve TLS")?;
     let reserve = Reserve::beside(&config.catalog_file);
     let sink = reserve.start(|| open(&config)).await?;
     let grpc = grpc::listen(config.grpc_listen).await?;
@@ -51,18 +54,26 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
     let endpoints = Endpoints {
         grpc: grpc.local_addr().context("the gRPC port has no address")?,
         http: http.local_addr().context("the HTTP port has no address")?,
+        tls: served_file(tls.as_ref()),
     };
-    warn_of_plaintext(&[endpoints.grpc, endpoints.http]);
     let shutdown = Shutdown::new();
+    let ports = match tls {
+        Some(tls) => encrypted(tls, (grpc, http), &sink, &shutdown),
+        None => {
+            warn_of_plaintext(&[endpoints.grpc, endpoints.http]);
+            (grpc.into(), http.into())
+        }
+    };
     shutdown.spawn("reserve", reserve.keep(shutdown.token()));
     let stage = sink.health().stage("data", None);
     let watching = watch(Places::of(&config)?, stage, shutdown.clone());
     let watching = shutdown.spawn("data", watching);
-    let running = start(&config, shutdown, sink, (grpc, http))?;
+    let running = start(&config, shutdown, sink, ports)?;
     if let Err(error) = endpoints.write(&config.data_dir) {
         tracing::warn!(%error, "cannot write endpoints.json: the commands on this machine need --url");
     }
-    tracing::info!(grpc = %endpoints.grpc, http = %endpoints.http, "listening");
+    let encrypted = endpoints.tls.is_some();
+    tracing::info!(grpc = %endpoints.grpc, http = %endpoints.http, tls = encrypted, "listening");
     let exit = running.until_stopped(config.shutdown_grace).await;
     Endpoints::remove(&config.data_dir);
     LocalToken::remove(&config.data_dir);
@@ -95,8 +106,8 @@ async fn open(config: &Config) -> anyhow::Result<Sink> {
 }
 
 /// Whether whoever shows no credential is turned away.
-fn credentials_required(_: &Config) -> bool {
-    false
+fn credentials_required(config: &Config) -> bool {
+    config.tls.is_some()
 }
 
 /// What must stay where it was found.
@@ -172,7 +183,7 @@ fn start(
     config: &Config,
     shutdown: Shutdown,
     sink: Sink,
-    (grpc, http): (TcpListener, TcpListener),
+    (grpc, http): (Listener, Listener),
 ) -> anyhow::Result<Running> {
     shutdown.on_signal().context("cannot handle signals")?;
     let books = sink.books();
@@ -192,6 +203,36 @@ fn start(
     });
     shutdown.spawn("http", http::serve(http, front, shutdown.token()));
     Ok(sink.start(shutdown, grpc::incoming(grpc))?)
+}
+
+/// Both ports within TLS, with a certificate that is read again when it changes.
+fn encrypted(
+    server: tls::Server,
+    (grpc, http): (TcpListener, TcpListener),
+    sink: &Sink,
+    shutdown: &Shutdown,
+) -> (Listener, Listener) {
+    server.register(sink.registry());
+    let facts = server.facts();
+    tracing::info!(
+        names = facts.names.join(", "),
+        issuer = facts.issuer,
+        not_after = %humantime::format_rfc3339_seconds(facts.not_after),
+        client_certificates = server.files().ca.is_some(),
+        "both ports speak TLS"
+    );
+    let stage = sink.health().stage("tls", None);
+    shutdown.spawn("tls", server.clone().watch(stage, shutdown.token()));
+    (
+        server.listen(grpc, Protocol::Http2),
+        server.listen(http, Protocol::Http1),
+    )
+}
+
+/// The file whose certificate is served, from wherever it is looked for.
+fn served_file(server: Option<&tls::Server>) -> Option<PathBuf> {
+    let cert = &server?.files().cert;
+    Some(std::path::absolute(cert).unwrap_or_else(|_| cert.clone()))
 }
 
 /// The catalog of these settings, made if it is not there.

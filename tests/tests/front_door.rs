@@ -51,3 +51,5 @@ mod sensors;
 mod spool;
 #[path = "front_door/stored.rs"]
 mod stored;
+#[path = "front_door/tls.rs"]
+mod tls;

@@ -15,6 +15,10 @@ pub(crate) static TABLE: Table = Table {
             keys: &AGENT,
         },
         Group {
+            title: "TLS",
+            keys: &TLS,
+        },
+        Group {
             title: "Sampling",
             keys: &SAMPLING,
         },
@@ -54,12 +58,18 @@ pub(crate) static TABLE: Table = Table {
     sections: &["sensor"],
 };
 
-const AGENT: [Key; 6] = [
+const AGENT: [Key; 7] = [
     Key::new(
         "sink.url",
         Kind::Url,
         "http://127.0.0.1:4317",
-        "where readings go: the gRPC port of a sink",
+        "where readings go: the gRPC port of a sink; https:// where that speaks TLS",
+    ),
+    Key::new(
+        "allow_plaintext",
+        Kind::Bool,
+        "false",
+        "send to a sink beyond this machine over http://: anybody on the way can read and change what is sent",
     ),
     Key::new(
         "sink.token",
@@ -92,6 +102,22 @@ const AGENT: [Key; 6] = [
         "default",
         "a set of defaults: edge spares flash memory by batches and commits of 10 s",
     ),
+];
+
+const TLS: [Key; 3] = [
+    Key::new(
+        "tls.ca",
+        Kind::Path,
+        "",
+        "PEM file with the CA that signed the sink's certificate, as ca.crt of `weir-sink certs init`; those this system trusts when not set. Read again for each connection, as the two below",
+    ),
+    Key::new(
+        "tls.cert",
+        Kind::Path,
+        "",
+        "PEM file with this agent's own certificate, where the sink asks for one",
+    ),
+    Key::new("tls.key", Kind::Path, "", "PEM file with its key"),
 ];
 
 const SAMPLING: [Key; 2] = [

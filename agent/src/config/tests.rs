@@ -50,7 +50,7 @@ fn every_key_is_read() {
     spool_config(&mut reader, profile);
     queue_limit(&mut reader, &batch);
     budget(&mut reader);
-    let url = sink_url(&mut reader);
+    let url = super::transport::sink_url(&mut reader);
     sender(&mut reader, &url, &name, Duration::from_secs(20));
     assert_eq!(
         reader.unread(),
@@ -103,7 +103,7 @@ fn all_faults_come_in_one_report() {
     ])
     .unwrap_err();
     for name in [
-        "WEIR_AGENT_SINK_URL: https is not supported yet",
+        "WEIR_AGENT_SINK_URL: has a path, and a sink has none",
         "WEIR_AGENT_SINK_URL: has a path",
         "WEIR_AGENT_SAMPLE_INTERVAL:",
         "WEIR_AGENT_SENSORS: hosts is not a sensor",
@@ -114,6 +114,35 @@ fn all_faults_come_in_one_report() {
     ] {
         assert!(faults.contains(name), "{name} is missing in:\n{faults}");
     }
+}
+
+/// Mutation: a URL beyond this machine that is taken without the word.
+#[test]
+fn plaintext_beyond_this_machine_needs_a_word_and_tls_files_need_tls() {
+    let url = "WEIR_AGENT_SINK_URL";
+    let refused = read(&[(url, "http://sink:4317")]).unwrap_err();
+    assert!(
+        refused.contains("WEIR_AGENT_ALLOW_PLAINTEXT=true"),
+        "{refused}"
+    );
+    for fine in [
+        &[
+            (url, "http://sink:4317"),
+            ("WEIR_AGENT_ALLOW_PLAINTEXT", "true"),
+        ][..],
+        &[(url, "http://[::1]:4317")],
+        &[(url, "http://localhost:4317")],
+        &[(url, "https://sink:4317"), ("WEIR_AGENT_TLS_CA", "ca.crt")],
+    ] {
+        assert!(read(fine).is_ok(), "{fine:?}");
+    }
+    for key in ["CERT", "KEY"] {
+        let key = format!("WEIR_AGENT_TLS_{key}");
+        let half = read(&[(url, "https://sink:4317"), (&key, "file")]).unwrap_err();
+        assert!(half.contains(&key) && half.contains("set tls."), "{half}");
+    }
+    let useless = read(&[("WEIR_AGENT_TLS_CA", "ca.crt")]).unwrap_err();
+    assert!(useless.contains("of no use with http://"), "{useless}");
 }
 
 #[test]
@@ -243,7 +272,7 @@ fn settings_that_contradict_each_other_are_refused_under_the_key_to_change() {
     for fine in [
         &[("WEIR_AGENT_SPOOL_MAX_BYTES", "1MiB")],
         &[("WEIR_AGENT_REQUEST_WINDOW_BYTES", "64KiB")],
-        &[("WEIR_AGENT_SINK_URL", "http://gateway:4319")],
+        &[("WEIR_AGENT_SINK_URL", "https://gateway:4319")],
     ] {
         assert!(read(fine).is_ok(), "{fine:?}");
     }

@@ -1,5 +1,7 @@
 //! The way to the sink: its name, a connection, what is spoken there, and what time it is there.
 
+mod transport;
+
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,9 +15,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use weir_proto::v1::delivery_service_server::SERVICE_NAME;
 
-use super::Line;
+use super::{Line, Verdict};
 use crate::config::Config;
-use crate::sender::reason_of;
+use crate::sender::transport::Transport;
+use crate::sender::{ended_tls, reason_of};
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,14 +48,19 @@ pub(super) async fn examine(config: &Config) -> Reached {
             lines.push(line);
             let (line, connected) = connect(&addresses).await;
             lines.push(line);
-            lines.push(transport(config, &addresses));
-            if connected {
-                let (line, found) = speak(config).await;
-                lines.push(line);
-                ahead = found;
-            } else {
-                lines.push(Line::skip("protocol", "nothing accepts a connection"));
-            }
+            let found = transport::examine(config, &addresses, connected).await;
+            let encrypted = found.iter().all(|line| line.verdict != Verdict::Fail);
+            lines.extend(found);
+            let (line, found) = match (connected, encrypted) {
+                (true, true) => speak(config).await,
+                (true, false) => (
+                    Line::skip("protocol", "there is no TLS to speak it in"),
+                    None,
+                ),
+                _ => (Line::skip("protocol", "nothing accepts a connection"), None),
+            };
+            lines.push(line);
+            ahead = found;
         }
     }
     Reached { lines, ahead }
@@ -119,21 +127,6 @@ fn place(config: &Config) -> String {
     format!("{}:{}", host.unwrap_or_default(), port.unwrap_or_default())
 }
 
-fn transport(config: &Config, addresses: &[SocketAddr]) -> Line {
-    if addresses.iter().all(|address| address.ip().is_loopback()) {
-        return Line::ok("transport", "plain HTTP, within this machine");
-    }
-    let found = format!(
-        "plain HTTP to {}: readings can be seen and changed on the way",
-        place(config)
-    );
-    Line::warn(
-        "transport",
-        found,
-        "keep the way private (a VPN, one segment)",
-    )
-}
-
 /// Asks for the health of the service that agents call: no stream is opened. Answers by how much this clock is ahead, too.
 async fn speak(config: &Config) -> (Line, Option<i64>) {
     let remedy = "WEIR_AGENT_SINK_URL must name the sink's gRPC port (4317 unless configured otherwise), and a proxy between must pass HTTP/2";
@@ -143,11 +136,12 @@ async fn speak(config: &Config) -> (Line, Option<i64>) {
         Err(error) => return (Line::fail("protocol", reason_of(&error), remedy), None),
     };
     let began = Instant::now();
+    let transport = Transport::new(endpoint.uri(), &config.sender.tls, PATIENCE);
     let asking = async {
-        let channel = endpoint
-            .connect()
+        let channel = transport
+            .connect(&endpoint)
             .await
-            .map_err(|error| reason_of(&error))?;
+            .map_err(|failure| failure.to_string())?;
         let mut request = Request::new(HealthCheckRequest {
             service: SERVICE_NAME.to_owned(),
         });
@@ -198,6 +192,10 @@ async fn speak(config: &Config) -> (Line, Option<i64>) {
 }
 
 fn foreign(shown: &str, status: &Status, remedy: &str) -> Line {
+    if let Some(found) = ended_tls(status) {
+        let remedy = "the sink's log says the same from its side";
+        return Line::fail("protocol", found, remedy);
+    }
     let found = match status.code() {
         Code::NotFound | Code::Unimplemented => {
             format!(

@@ -3,31 +3,26 @@
 //! In: the sink's URL, and a Hello. Out: a [`Call`] with the sink's Welcome. Promises: every step has
 //! a deadline; nothing is retried here.
 
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::ServiceExt;
+use tonic::transport::{Channel, Endpoint};
 use weir_process::clock::Clock;
+use weir_process::tls::ClientSettings;
 use weir_proto::limits::{MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
 
-use super::failure::{Failure, reason_of};
+use super::failure::Failure;
 use super::time::sample;
-use super::traffic::{Counted, Traffic};
+use super::traffic::Traffic;
+use super::transport::Transport;
+pub use super::transport::{Dial, Dialling, Wire};
 use crate::identity::Credential;
 
 /// Requests between the session and the transport: one being sent, one ready.
@@ -36,19 +31,8 @@ const REQUEST_QUEUE: usize = 1;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const FRAME_BYTES: u32 = 256 << 10;
 /// Balancers reap a connection that is idle for 60 s; our own sink allows pings while idle.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(60);
+pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Bytes to and from a sink.
-pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
-
-/// A connection in the making.
-pub type Dialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn Wire>>> + Send>>;
-
-/// Opens a connection to the sink at a URL, in place of TCP: a simulation brings its own network.
-pub type Dial = Arc<dyn Fn(Uri) -> Dialling + Send + Sync>;
 
 /// An open call after its handshake.
 pub(crate) struct Call {
@@ -64,9 +48,7 @@ pub(crate) struct Call {
 pub(crate) struct Link {
     endpoint: Endpoint,
     credential: Credential,
-    dial: Option<Dial>,
-    tcp: HttpConnector,
-    traffic: Arc<Traffic>,
+    transport: Transport,
     connect_timeout: Duration,
     answer_timeout: Duration,
     /// Held while connecting, so that two calls share one connection.
@@ -86,6 +68,7 @@ impl Link {
     /// `url` is checked by the configuration; the error is for a caller that did not.
     pub(crate) fn new(
         url: &str,
+        tls: &ClientSettings,
         connect_timeout: Duration,
         answer_timeout: Duration,
     ) -> Result<Link, tonic::transport::Error> {
@@ -98,11 +81,9 @@ impl Link {
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES);
         Ok(Link {
+            transport: Transport::new(endpoint.uri(), tls, connect_timeout),
             endpoint,
             credential: Credential::None,
-            dial: None,
-            tcp: tcp(connect_timeout),
-            traffic: Arc::default(),
             connect_timeout,
             answer_timeout,
             channel: tokio::sync::Mutex::default(),
@@ -112,7 +93,7 @@ impl Link {
 
     /// Connects by these means from the next connection on.
     pub(crate) fn over(&mut self, dial: Dial) {
-        self.dial = Some(dial);
+        self.transport.over(dial);
     }
 
     /// Every call shows this from now on.
@@ -122,7 +103,12 @@ impl Link {
 
     /// What went over the wire so far.
     pub(crate) fn traffic(&self) -> Arc<Traffic> {
-        Arc::clone(&self.traffic)
+        self.transport.traffic()
+    }
+
+    /// The bytes' way.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// Opens a call for one stream and waits for the sink's Welcome. Hello says what `clock` does once there is a
@@ -205,33 +191,9 @@ impl Link {
         if let Some(channel) = &shared.channel {
             return Ok(channel.clone());
         }
-        let connecting = async {
-            let traffic = self.traffic();
-            match self.dial.clone() {
-                None => {
-                    let tcp = self.tcp.clone();
-                    let service = tower::service_fn(move |url| {
-                        let (dialling, traffic) = (tcp.clone().oneshot(url), Arc::clone(&traffic));
-                        let counted = move |wire: TokioIo<TcpStream>| {
-                            TokioIo::new(Counted::new(wire.into_inner(), traffic))
-                        };
-                        async move { dialling.await.map(counted) }
-                    });
-                    self.endpoint.connect_with_connector(service).await
-                }
-                Some(dial) => {
-                    let service = tower::service_fn(move |url| {
-                        let (dialling, traffic) = (dial(url), Arc::clone(&traffic));
-                        let counted = move |wire| TokioIo::new(Counted::new(wire, traffic));
-                        async move { dialling.await.map(counted) }
-                    });
-                    self.endpoint.connect_with_connector(service).await
-                }
-            }
-        };
+        let connecting = self.transport.connect(&self.endpoint);
         let channel = match tokio::time::timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(Failure::Unreachable(reason_of(&error))),
+            Ok(connected) => connected?,
             Err(_) => {
                 let text = format!("no connection within {} s", self.connect_timeout.as_secs());
                 return Err(Failure::Unreachable(text));
@@ -240,14 +202,4 @@ impl Link {
         shared.connections += 1;
         Ok(shared.channel.insert(channel).clone())
     }
-}
-
-/// As tonic would make it: its own cannot be counted.
-fn tcp(connect_timeout: Duration) -> HttpConnector {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(KEEPALIVE_EVERY));
-    tcp.set_connect_timeout(Some(connect_timeout));
-    tcp
 }

@@ -10,6 +10,7 @@
 //! | ABORTED: another connection took the stream over | an error for the operator, again after five minutes: two agents run on one spool |
 //! | INVALID_ARGUMENT, OUT_OF_RANGE, or a message too large for it | one batch at a time, to find the one; that one is set aside |
 //! | UNAUTHENTICATED, PERMISSION_DENIED | an error for the operator, again very slowly, or once the file of its token has changed |
+//! | a TLS that one of the two does not accept | an error for the operator, again slowly |
 //! | UNIMPLEMENTED, or no gRPC at all | an error that names the URL, again slowly |
 
 use std::error::Error;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use weir_process::tls;
 
 use crate::dead_letter::KeepError;
 use crate::identity::CredentialError;
@@ -31,6 +33,9 @@ pub(crate) enum Failure {
     /// No connection.
     #[error("cannot reach the sink: {0}")]
     Unreachable(String),
+    /// No TLS came about, or the sink ended it.
+    #[error("{0}")]
+    Tls(String),
     /// The call ended with a status.
     #[error("the sink answered {code}: {message}", code = code_name(*code))]
     Status {
@@ -87,6 +92,9 @@ impl Failure {
     pub(crate) fn from_status(status: &Status, welcomed: bool) -> Failure {
         let code = status.code();
         let message = status.message().to_owned();
+        if let Some(text) = ended_tls(status) {
+            return Failure::Tls(text);
+        }
         let foreign = !welcomed && matches!(code, Code::Unknown | Code::Internal | Code::Cancelled);
         if code == Code::Unimplemented || foreign {
             return Failure::NotASink(reason_of(status));
@@ -119,7 +127,7 @@ impl Failure {
                 Code::Unauthenticated | Code::PermissionDenied => Kind::Denied,
                 _ => Kind::Transient,
             },
-            Failure::NotASink(_) => Kind::Operator,
+            Failure::NotASink(_) | Failure::Tls(_) => Kind::Operator,
             Failure::Forked(_) => Kind::Forked,
             Failure::Credential(_) => Kind::Denied,
             Failure::Unreachable(_) | Failure::Silent(_) | Failure::Ended => Kind::Transient,
@@ -141,6 +149,7 @@ impl Failure {
             Failure::Status { code, .. } => code_name(*code),
             Failure::Unreachable(_) => "unreachable",
             Failure::NotASink(_) => "not_a_sink",
+            Failure::Tls(_) => "tls",
             Failure::Silent(_) => "silent",
             Failure::Ended => "ended",
             Failure::Forked(_) => "forked",
@@ -149,6 +158,17 @@ impl Failure {
             Failure::Spool(_) | Failure::DeadLetter(_) => "disk",
         }
     }
+}
+
+/// What a sink's TLS says of this agent after the handshake: that of a client's certificate is heard only then. Also what
+/// a TLS port says to who speaks none.
+pub(crate) fn ended_tls(status: &Status) -> Option<String> {
+    status.source()?;
+    let reason = reason_of(status);
+    if reason.contains("INADEQUATE_SECURITY") || reason.contains("this port speaks TLS") {
+        return Some("the sink speaks TLS: write https:// in sink.url".to_owned());
+    }
+    tls::in_text(&reason)
 }
 
 /// What h2 says where the other side breaks the rules of HTTP/2, which a sink never does.

@@ -29,8 +29,18 @@ mod together;
 
 use sink::{Fault, Sink};
 
+/// What an `http://` sink makes no use of.
+fn plain() -> weir_process::tls::ClientSettings {
+    weir_process::tls::ClientSettings {
+        trust: weir_process::tls::Trust::System,
+        identity: None,
+        setting: "WEIR_AGENT_TLS_CA",
+    }
+}
+
 fn sender_config(url: String) -> SenderConfig {
     SenderConfig {
+        tls: plain(),
         sink_url: url,
         credential: Credential::None,
         agent: "edge".into(),

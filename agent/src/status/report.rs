@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_process::metrics::COMMIT;
 use weir_process::output::{Align, Table};
+use weir_process::tls::{Encryption, Facts};
 
 use super::Sources;
 use super::budget::Budget;
@@ -47,9 +48,43 @@ struct Sink {
     connected: bool,
     /// `connecting`, `connected`, or why not.
     state: String,
+    /// What the last connection was encrypted with; nothing where it was plain.
+    #[serde(default)]
+    tls: Option<Tls>,
     /// Streams that another agent delivers, a copy of this machine: this one leaves them alone for now.
     #[serde(default)]
     displaced: u64,
+}
+
+/// An encrypted connection, and the sink's certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Tls {
+    /// `TLS 1.2` or `TLS 1.3`.
+    version: String,
+    issuer: String,
+    /// When the sink's certificate ends, RFC 3339.
+    not_after: String,
+}
+
+impl Tls {
+    fn of(seen: &Encryption) -> Self {
+        let server = seen.server.as_ref();
+        let not_after = |facts: &Facts| humantime::format_rfc3339_seconds(facts.not_after);
+        Self {
+            version: seen.version.to_owned(),
+            issuer: server.map_or_else(String::new, |facts| facts.issuer.clone()),
+            not_after: server.map_or_else(String::new, |facts| not_after(facts).to_string()),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let Self {
+            version,
+            issuer,
+            not_after,
+        } = self;
+        format!("{version}; the sink's certificate is from {issuer:?} and good until {not_after}")
+    }
 }
 
 /// Where readings come from.
@@ -138,6 +173,7 @@ impl Report {
                     LinkState::Connected => "connected".to_owned(),
                     LinkState::Waiting { reason } => reason,
                 },
+                tls: sources.encryption.borrow().as_ref().map(Tls::of),
                 displaced: *sources.displaced.borrow(),
             },
             loss_bound_seconds: budget.loss_bound_seconds(&spool),
@@ -191,6 +227,9 @@ impl Report {
             ),
         );
         line("sink", &format!("{}, {}", self.sink.url, self.sink.state));
+        if let Some(tls) = &self.sink.tls {
+            line("", &tls.to_text());
+        }
         if self.sink.displaced > 0 {
             let others = format!(
                 "another agent delivers {} of these streams: is a copy of this machine running?",

@@ -1,6 +1,7 @@
 //! One HTTP/1.1 request on its own connection, with a time limit over all of it and a size limit on the answer.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,8 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::{Host, Position, Url};
+
+use crate::tls;
 
 /// Largest answer that is read unless the caller says otherwise.
 const MAX_REPLY_BYTES: usize = 256 << 20;
@@ -29,6 +33,8 @@ pub struct Call {
     pub timeout: Duration,
     /// Largest answer that is read.
     pub max_reply_bytes: usize,
+    /// For `https://`: whom to trust.
+    pub tls: Option<Arc<tls::Client>>,
 }
 
 /// An answer, whatever its status.
@@ -45,8 +51,8 @@ pub struct Reply {
 /// Why there is no answer. The text names the URL without user and password.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The URL is not plain HTTP, or names no host.
-    #[error("cannot use {url}: write a plain http:// address with a host")]
+    /// The URL is not HTTP, or names no host.
+    #[error("cannot use {url}: write an http:// or https:// address with a host")]
     Unsupported {
         /// Where the request was to go.
         url: String,
@@ -58,6 +64,14 @@ pub enum ClientError {
         url: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// No TLS came about.
+    #[error("cannot connect to {url}: {source}")]
+    Tls {
+        /// Where the request was to go.
+        url: String,
+        /// What went wrong and what to do.
+        source: tls::ConnectError,
     },
     /// Time was up.
     #[error("no answer from {url} within {timeout:?}")]
@@ -138,6 +152,7 @@ impl Call {
             body: Bytes::new(),
             timeout,
             max_reply_bytes: MAX_REPLY_BYTES,
+            tls: None,
         }
     }
 
@@ -159,9 +174,9 @@ impl Call {
         let limit = self.max_reply_bytes;
         let protocol = |error: hyper::Error| ClientError::Protocol {
             url: url.clone(),
-            reason: error.to_string(),
+            reason: protocol_text(&error),
         };
-        let stream = connect(&self.url, &url).await?;
+        let stream = connect(&self, &url).await?;
         let request = self.request(&url)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
@@ -211,24 +226,57 @@ impl Call {
     }
 }
 
-async fn connect(url: &Url, shown: &str) -> Result<TcpStream, ClientError> {
+/// What a server's TLS says of this client it says after the handshake.
+fn protocol_text(error: &hyper::Error) -> String {
+    let source = std::error::Error::source(error);
+    let said = source.and_then(|source| tls::in_text(&source.to_string()));
+    said.unwrap_or_else(|| error.to_string())
+}
+
+/// Bytes to and from a server.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+async fn connect(call: &Call, shown: &str) -> Result<Box<dyn Wire>, ClientError> {
+    let url = &call.url;
     let unsupported = || ClientError::Unsupported {
         url: shown.to_owned(),
     };
-    if url.scheme() != "http" {
+    if !matches!(url.scheme(), "http" | "https") {
         return Err(unsupported());
     }
     let host = url.host().ok_or_else(unsupported)?;
     let port = url.port_or_known_default().ok_or_else(unsupported)?;
-    let stream = match host {
-        Host::Domain(name) => TcpStream::connect((name, port)).await,
-        Host::Ipv4(ip) => TcpStream::connect((ip, port)).await,
-        Host::Ipv6(ip) => TcpStream::connect((ip, port)).await,
+    let stream = match &host {
+        Host::Domain(name) => TcpStream::connect((*name, port)).await,
+        Host::Ipv4(ip) => TcpStream::connect((*ip, port)).await,
+        Host::Ipv6(ip) => TcpStream::connect((*ip, port)).await,
     };
-    stream.map_err(|source| ClientError::Connect {
+    let stream = stream.map_err(|source| ClientError::Connect {
         url: shown.to_owned(),
         source,
-    })
+    })?;
+    if url.scheme() == "http" {
+        return Ok(Box::new(stream));
+    }
+    let client = call.tls.clone().unwrap_or_else(system);
+    let name = host.to_string();
+    let connecting = client.connect(stream, &name, b"http/1.1").await;
+    let encrypted = connecting.map_err(|source| ClientError::Tls {
+        url: shown.to_owned(),
+        source,
+    })?;
+    Ok(Box::new(encrypted))
+}
+
+/// Where the caller names no CA.
+fn system() -> Arc<tls::Client> {
+    Arc::new(tls::Client::new(tls::ClientSettings {
+        trust: tls::Trust::System,
+        identity: None,
+        setting: "--ca",
+    }))
 }
 
 /// Scheme, host and port: what an operator needs to look at, without user, password and query.

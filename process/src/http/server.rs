@@ -1,7 +1,6 @@
 //! A small HTTP/1.1 server. The router is the caller's `match` on method and path.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,11 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::tls::{Listener, Peer, Stream};
 
 /// A request whose body has been read.
 pub type Request = http::Request<Bytes>;
@@ -46,9 +46,10 @@ impl Default for Limits {
     }
 }
 
-/// Serves until `token` is cancelled, then lets running requests end. Bound that by the program's own deadline.
+/// Serves until `token` is cancelled, then lets running requests end. Bound that by the program's own deadline. Who
+/// asks is in the extensions of each request, as a [`Peer`](crate::tls::Peer).
 pub async fn serve<H, F>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     limits: Limits,
     token: CancellationToken,
     handler: H,
@@ -56,12 +57,13 @@ pub async fn serve<H, F>(
     H: Fn(Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
+    let mut listener = listener.into();
     let slots = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
     loop {
         let (stream, permit) = tokio::select! {
             () = token.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&mut listener, &slots) => accepted,
         };
         let (handler, token) = (handler.clone(), token.clone());
         connections.spawn(async move {
@@ -74,34 +76,22 @@ pub async fn serve<H, F>(
     connections.wait().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &mut Listener, slots: &Arc<Semaphore>) -> (Stream, OwnedSemaphorePermit) {
     let permit = Arc::clone(slots)
         .acquire_owned()
         .await
         .expect("the semaphore is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
-            Err(error) => {
-                // Out of file descriptors, most often: it passes, and looping at once would burn a core.
-                tracing::debug!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+    (listener.accept().await, permit)
 }
 
-async fn connection<H, F>(stream: TcpStream, limits: Limits, token: CancellationToken, handler: H)
+async fn connection<H, F>(stream: Stream, limits: Limits, token: CancellationToken, handler: H)
 where
     H: Fn(Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    let peer = stream.peer_addr().ok();
+    let peer = stream.peer().clone();
     let service = service_fn(move |request| {
-        let handler = handler.clone();
+        let (handler, peer) = (handler.clone(), peer.clone());
         async move {
             let response = match whole(request, limits, peer).await {
                 Ok(request) => handler(request).await,
@@ -128,16 +118,14 @@ where
     }
 }
 
-/// Reads the body within its limits, or answers why not. The peer's address goes into the request's extensions.
+/// Reads the body within its limits, or answers why not.
 async fn whole(
     request: http::Request<Incoming>,
     limits: Limits,
-    peer: Option<SocketAddr>,
+    peer: Peer,
 ) -> Result<Request, Response> {
     let (mut parts, body) = request.into_parts();
-    if let Some(peer) = peer {
-        parts.extensions.insert(peer);
-    }
+    parts.extensions.insert(peer);
     let too_large = || {
         let message = format!("the body is larger than {} bytes\n", limits.body_bytes);
         closing(text(StatusCode::PAYLOAD_TOO_LARGE, message))

@@ -289,8 +289,8 @@ async fn gives_up_on_a_silent_peer_and_on_too_large_an_answer() {
 }
 
 #[tokio::test]
-async fn refuses_what_is_not_plain_http() {
-    for url in ["https://127.0.0.1:1/", "file:///etc/passwd", "unix://x/"] {
+async fn refuses_what_is_not_http() {
+    for url in ["file:///etc/passwd", "unix://x/"] {
         let error = get(&Url::parse(url).unwrap(), PATIENCE).await.unwrap_err();
         assert!(matches!(error, ClientError::Unsupported { .. }), "{error}");
     }

@@ -1,9 +1,12 @@
 //! Where the sink is asked, and what is shown there.
 //!
 //! The token that the sink leaves in its data directory goes to the sink of that directory and nowhere else: not to a
-//! `--url` that is another address than its `endpoints.json` names.
+//! `--url` that is another address than its `endpoints.json` names. That sink is known by the very certificate that
+//! `endpoints.json` names, whatever names it is for; another one by the CA of `--ca`, or by those this system trusts.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -11,6 +14,7 @@ use http::{HeaderValue, Method, header};
 use url::{Host, Url};
 use weir_process::http::Call;
 use weir_process::secret::Secret;
+use weir_process::tls::{Client, ClientSettings, Trust};
 
 use super::ask::Failure;
 use crate::access::TENANT_HEADER;
@@ -20,6 +24,7 @@ use crate::run::{Endpoints, LocalToken};
 /// See the module.
 pub(super) struct Door {
     base: Url,
+    tls: Arc<Client>,
     bearer: Option<HeaderValue>,
     tenant: Option<HeaderValue>,
 }
@@ -28,22 +33,36 @@ impl Door {
     /// What arguments and settings say.
     pub(super) fn find(arguments: &ArgMatches, config: &Config) -> Result<Self, Failure> {
         let given = arguments.get_one::<String>("url");
-        let endpoints = Endpoints::read(&config.data_dir);
+        let found = Endpoints::read(&config.data_dir);
+        let is_found = found.is_some();
+        let endpoints = found.unwrap_or_else(|| configured(config));
         let base = match given {
             Some(text) => Url::parse(text)
                 .map_err(|error| Failure::Usage(format!("cannot read --url {text}: {error}")))?,
-            None => base(endpoints.as_ref(), config),
+            None => base(&endpoints),
         };
-        let own = endpoints.is_some_and(|own| is_at(&base, &own));
+        let is_there = is_at(&base, &endpoints);
+        let own = is_found && is_there;
         let token = match (arguments.get_one::<String>("token-file"), &config.token) {
             (Some(path), _) => Some(read(path)?),
             (None, Some(token)) => Some(token.clone()),
             (None, None) if own => LocalToken::read(&config.data_dir),
             (None, None) => None,
         };
+        let trust = match (arguments.get_one::<PathBuf>("ca"), endpoints.tls) {
+            (Some(path), _) => Trust::File(path.clone()),
+            (None, Some(path)) if is_there => Trust::Exactly(path),
+            (None, _) => Trust::System,
+        };
+        let tls = Client::new(ClientSettings {
+            trust,
+            identity: None,
+            setting: "--ca",
+        });
         let tenant = arguments.get_one::<String>("tenant");
         Ok(Self {
             base,
+            tls: Arc::new(tls),
             bearer: token.as_ref().map(bearer).transpose()?,
             tenant: tenant
                 .map(|tenant| header_of(tenant, "--tenant"))
@@ -62,6 +81,7 @@ impl Door {
     pub(super) fn call(&self, method: Method, url: &Url, timeout: Duration) -> Call {
         let is_post = method == Method::POST;
         let mut call = Call::new(method, url, timeout);
+        call.tls = Some(Arc::clone(&self.tls));
         let headers = &mut call.headers;
         if is_post {
             let json = HeaderValue::from_static("application/json");
@@ -78,9 +98,18 @@ impl Door {
     }
 }
 
-/// Where a sink of these settings answers.
-fn base(endpoints: Option<&Endpoints>, config: &Config) -> Url {
-    let mut address = endpoints.map_or(config.http_listen, |endpoints| endpoints.http);
+/// Where a sink of these settings listens, when it has not said.
+fn configured(config: &Config) -> Endpoints {
+    Endpoints {
+        grpc: config.grpc_listen,
+        http: config.http_listen,
+        tls: config.tls.as_ref().map(|files| files.cert.clone()),
+    }
+}
+
+/// Where it answers.
+fn base(endpoints: &Endpoints) -> Url {
+    let mut address = endpoints.http;
     if address.ip().is_unspecified() {
         let loopback = if address.is_ipv4() {
             std::net::Ipv4Addr::LOCALHOST.into()
@@ -89,7 +118,12 @@ fn base(endpoints: Option<&Endpoints>, config: &Config) -> Url {
         };
         address.set_ip(loopback);
     }
-    Url::parse(&format!("http://{address}")).expect("an address makes a URL")
+    let scheme = if endpoints.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    Url::parse(&format!("{scheme}://{address}")).expect("an address makes a URL")
 }
 
 /// Whether this is the port of the sink of the data directory, on this machine.

@@ -13,6 +13,10 @@ pub static TABLE: Table = Table {
             keys: &PLACES,
         },
         Group {
+            title: "TLS",
+            keys: &TLS,
+        },
+        Group {
             title: "Taking in",
             keys: &INTAKE,
         },
@@ -67,7 +71,7 @@ const PLACES: [Key; 7] = [
         "allow_plaintext",
         Bool,
         "false",
-        "listen beyond loopback without TLS and without credentials",
+        "listen beyond loopback without TLS: whoever reaches the ports may read and change everything, and so may anybody on the way",
     ),
     Key::new(
         "log.url",
@@ -86,6 +90,28 @@ const PLACES: [Key; 7] = [
         Url,
         "",
         "the Parquet files: file:///directory; store/ in the data directory when not set",
+    ),
+];
+
+const TLS: [Key; 4] = [
+    Key::new(
+        "tls.cert",
+        Path,
+        "",
+        "PEM file with the certificate of this sink and those of its CAs: with it and tls.key both ports speak TLS; read again when it changes. `weir-sink certs init` makes one",
+    ),
+    Key::new("tls.key", Path, "", "PEM file with its key"),
+    Key::new(
+        "tls.ca",
+        Path,
+        "",
+        "PEM file with the CA whose client certificates are accepted",
+    ),
+    Key::new(
+        "tls.ca_key",
+        Path,
+        "",
+        "PEM file with the key of that CA; needed only where agents are to enrol",
     ),
 ];
 

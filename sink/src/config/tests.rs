@@ -66,6 +66,16 @@ fn listening_beyond_loopback_needs_a_word() {
     );
     assert!(read(&[("grpc.listen", "0.0.0.0:4317"), ("allow_plaintext", "true")]).is_ok());
     assert!(read(&[("grpc.listen", "[::1]:4317")]).is_ok());
+    let tls = [("tls.cert", "a.crt"), ("tls.key", "a.key")];
+    assert!(read(&[&tls[..], &[("grpc.listen", "0.0.0.0:4317")]].concat()).is_ok());
+    for half in &tls {
+        let refused = read(&[*half]).unwrap_err();
+        assert!(refused.contains("too"), "{refused}");
+    }
+    let refused = read(&[("tls.ca", "ca.crt")]).unwrap_err();
+    assert!(refused.contains("of no use without TLS"), "{refused}");
+    let refused = read(&[&tls[..], &[("tls.ca_key", "ca.key")]].concat()).unwrap_err();
+    assert!(refused.contains("set tls.ca, too"), "{refused}");
 }
 
 /// Fails when any one of the checks in `config/check.rs` is left out.

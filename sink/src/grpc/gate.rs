@@ -12,7 +12,7 @@ use http::{Extensions, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::transport::server::TcpConnectInfo;
+use weir_process::tls::Peer;
 
 use crate::access::{self, Access, Caller, Denied, table};
 
@@ -78,8 +78,7 @@ async fn admit(access: &Access, request: &Parts) -> Result<Caller, Status> {
 
 /// Where a call came from.
 fn address(extensions: &Extensions) -> Option<SocketAddr> {
-    let tcp = extensions.get::<TcpConnectInfo>();
-    tcp.and_then(TcpConnectInfo::remote_addr)
+    extensions.get::<Peer>().map(|peer| peer.address)
 }
 
 /// A refusal as the caller sees it.

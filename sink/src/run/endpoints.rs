@@ -1,23 +1,28 @@
 //! `endpoints.json` in the data directory: where a running sink really listens.
 //!
 //! `{"grpc":"127.0.0.1:4317","http":"127.0.0.1:4318"}`, written once both ports are open, removed
-//! by a clean stop. For tools on the same machine and for tests that ask for port 0.
+//! by a clean stop. For tools on the same machine and for tests that ask for port 0. Where the ports speak TLS,
+//! `"tls":"/etc/weir/server.crt"` beside them is the file whose certificate they serve: by it the tools know the sink,
+//! whatever names the certificate is for.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "endpoints.json";
 
 /// Addresses as bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Where agents deliver.
     pub grpc: SocketAddr,
     /// Where questions are answered.
     pub http: SocketAddr,
+    /// What they are encrypted with, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PathBuf>,
 }
 
 impl Endpoints {

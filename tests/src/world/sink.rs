@@ -127,9 +127,21 @@ impl Sink {
         )
     }
 
-    /// The URL agents are given.
+    /// The URL agents are given: by name where the ports speak TLS.
     pub fn url(&self) -> String {
+        if self.is_encrypted() {
+            return format!("https://localhost:{}", self.grpc.port());
+        }
         format!("http://{}", self.grpc)
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.variables.contains_key("TLS_CERT")
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
     }
 
     /// The directory of journal, store and catalog.
@@ -143,6 +155,13 @@ impl Sink {
     }
 
     async fn ready(&mut self) {
+        if self.is_encrypted() {
+            until("the sink to be ready", LIMIT, || async {
+                self.command(&["health"]).status.success().then_some(())
+            })
+            .await;
+            return;
+        }
         let http = self.http;
         until("the sink to be ready", LIMIT, || async move {
             matches!(client::get(http, "/readyz").await, Ok((StatusCode::OK, _))).then_some(())

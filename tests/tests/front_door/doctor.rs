@@ -109,7 +109,10 @@ async fn each_fault_on_the_way_is_named() {
             "sink.invalid",
         ),
     ] {
-        let (code, report) = examined(&[("WEIR_AGENT_SINK_URL", &url)]);
+        let (code, report) = examined(&[
+            ("WEIR_AGENT_SINK_URL", &url),
+            ("WEIR_AGENT_ALLOW_PLAINTEXT", "true"),
+        ]);
         let line = lines(&report, check)[0];
         assert_eq!((code, line.0), (1, "fail"), "{report:#}");
         assert!(line.1.contains(words), "{url}: {}", line.1);

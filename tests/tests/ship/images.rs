@@ -41,6 +41,7 @@ fn agent(site: &mut Site, sink: &str) -> String {
     let file = env_file(&[
         format!("WEIR_AGENT_SINK_URL=http://{sink}:4317"),
         "WEIR_AGENT_NAME=shipped".to_owned(),
+        "WEIR_AGENT_ALLOW_PLAINTEXT=true".to_owned(),
     ]);
     let path = file.path().to_str().expect("a path in UTF-8");
     site.start("agent", AGENT, AGENT_DATA, &["--env-file", path])

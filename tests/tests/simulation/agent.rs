@@ -187,6 +187,7 @@ impl Machine {
             ("WEIR_AGENT_NAME", self.name.as_str()),
             ("WEIR_AGENT_DATA_DIR", "/agent"),
             ("WEIR_AGENT_SINK_URL", &url),
+            ("WEIR_AGENT_ALLOW_PLAINTEXT", "true"),
             ("WEIR_AGENT_BATCH_MAX_AGE", &age),
             ("WEIR_AGENT_BATCH_MAX_READINGS", "60"),
             ("WEIR_AGENT_SPOOL_COMMIT_INTERVAL", &commit),

@@ -98,7 +98,7 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let token = CancellationToken::new();
         let served = grpc::serve(
-            grpc::incoming(listener),
+            grpc::incoming(listener.into()),
             ingest.clone(),
             Access::open_to_all(),
             token.clone(),

@@ -1,0 +1,121 @@
+//! Whether the way to the sink is encrypted, by whose certificate, and for how long still.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use weir_process::tls::{Client, Encryption, Facts};
+
+use super::{PATIENCE, place};
+use crate::config::Config;
+use crate::doctor::Line;
+
+/// From so many days before its end on a certificate is something to look at.
+const SOON_DAYS: i64 = 14;
+
+/// One line for a plain way; for an encrypted one also one of the sink's certificate, and one of the agent's own.
+pub(super) async fn examine(
+    config: &Config,
+    addresses: &[SocketAddr],
+    connected: bool,
+) -> Vec<Line> {
+    if config.sink_url.scheme() != "https" {
+        return vec![plain(config, addresses)];
+    }
+    if !connected {
+        return vec![Line::skip("transport", "nothing accepts a connection")];
+    }
+    let client = Client::new(config.sender.tls.clone());
+    let mut lines = vec![encrypted(config, &client, addresses).await];
+    lines.extend(own(&client));
+    lines
+}
+
+fn plain(config: &Config, addresses: &[SocketAddr]) -> Line {
+    if addresses.iter().all(|address| address.ip().is_loopback()) {
+        return Line::ok("transport", "plain HTTP, within this machine");
+    }
+    let found = format!(
+        "plain HTTP to {}: readings can be seen and changed on the way",
+        place(config)
+    );
+    let remedy = "turn TLS on at the sink (`weir-sink certs init` there) and write https:// in WEIR_AGENT_SINK_URL, or keep the way private (a VPN, one segment)";
+    Line::warn("transport", found, remedy)
+}
+
+async fn encrypted(config: &Config, client: &Client, addresses: &[SocketAddr]) -> Line {
+    let host = config.sink_url.host_str().unwrap_or_default();
+    let shaking = async {
+        let wire = TcpStream::connect(addresses)
+            .await
+            .map_err(|error| error.to_string())?;
+        let made = client.connect(wire, host, b"h2").await;
+        made.map_err(|error| error.text)
+            .map(|made| Encryption::of(made.get_ref().1))
+    };
+    let made = match timeout(PATIENCE, shaking).await {
+        Ok(made) => made,
+        Err(_) => Err(format!(
+            "no TLS handshake within {} s: does what listens there speak TLS?",
+            PATIENCE.as_secs()
+        )),
+    };
+    match made {
+        Err(found) => Line::fail(
+            "transport",
+            found,
+            "the sink's log says the same from its side",
+        ),
+        Ok(Encryption { version, server }) => {
+            let Some(facts) = server else {
+                return Line::ok("transport", version);
+            };
+            let text = format!("{version}, certificate {}", described(&facts));
+            if days(&facts) < SOON_DAYS {
+                let remedy = "renew it at the sink: `weir-sink certs renew-server`";
+                return Line::warn("transport", text, remedy);
+            }
+            Line::ok("transport", text)
+        }
+    }
+}
+
+/// This agent's own certificate, where it has one.
+fn own(client: &Client) -> Option<Line> {
+    let remedy = "replace the files of WEIR_AGENT_TLS_CERT and WEIR_AGENT_TLS_KEY: they are read again for the next connection";
+    match client.identity() {
+        Ok(None) => None,
+        Err(error) => Some(Line::fail("identity", error.to_string(), remedy)),
+        Ok(Some(facts)) => {
+            let text = format!("this agent's certificate {}", described(&facts));
+            let left = facts.seconds_left(SystemTime::now());
+            Some(match left {
+                ..0 => Line::fail("identity", text, remedy),
+                _ if days(&facts) < SOON_DAYS => Line::warn("identity", text, remedy),
+                _ => Line::ok("identity", text),
+            })
+        }
+    }
+}
+
+fn days(facts: &Facts) -> i64 {
+    facts.seconds_left(SystemTime::now()).div_euclid(86_400)
+}
+
+fn described(facts: &Facts) -> String {
+    let mut names = [facts.names.clone(), facts.uris.clone()].concat();
+    if names.is_empty() {
+        names.push(facts.subject.clone());
+    }
+    let until = humantime::format_rfc3339_seconds(facts.not_after);
+    let left = match days(facts) {
+        ..0 => "it has expired".to_owned(),
+        days => format!("{days} days left"),
+    };
+    format!(
+        "for {} from {:?} until {until} ({left})",
+        names.join(", "),
+        facts.issuer
+    )
+}
