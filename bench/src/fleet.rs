@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// Directory on the disk of the sink's journal: its own fdatasync is measured beside the run.
     #[arg(long)]
     pub(crate) sync_dir: Option<PathBuf>,
+    /// A token of the role agent, where the sink asks for one.
+    #[arg(long)]
+    pub(crate) token: Option<String>,
 }
 
 impl Args {
@@ -89,6 +92,7 @@ impl Args {
             ago: 0,
             prefix: None,
             sync_dir: None,
+            token: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod connections;
 mod fleet;
+mod flood;
 mod footprint;
 mod gate;
 mod http;
@@ -41,6 +42,8 @@ enum Command {
     Queries(queries::Args),
     /// A kill with much in the journal, and how long until the sink is ready again.
     Restart(restart::Args),
+    /// One tenant floods: what another one waits for its acknowledgements.
+    Flood(flood::Args),
     /// What an agent uses beside a sink: CPU, memory, switches, disk.
     Footprint(footprint::Args),
     /// The standard works into the tables and the chart of docs/performance.md.
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<()> {
             Command::Connections(args) => say(&[connections::run(args).await?]),
             Command::Queries(args) => say(&queries::run(args).await?),
             Command::Restart(args) => say(&[restart::run(args).await?]),
+            Command::Flood(args) => say(&[flood::run(args).await?]),
             Command::Footprint(args) => say(&[footprint::run(args).await?]),
             Command::Report(args) => report::run(args).await,
             Command::Replay(args) => say(&[replay::run(args).await?]),

@@ -185,9 +185,15 @@ impl Link {
                 ..Default::default()
             })
             .await?;
+        let mut call = tonic::Request::new(ReceiverStream::new(waiting));
+        if let Some(token) = &args.token {
+            let shown = format!("Bearer {token}").parse();
+            let shown = shown.context("the token has characters that no header may have")?;
+            call.metadata_mut().insert("authorization", shown);
+        }
         let mut responses = DeliveryServiceClient::new(channel)
             .max_encoding_message_size(weir_proto::limits::MAX_MESSAGE_BYTES)
-            .deliver(ReceiverStream::new(waiting))
+            .deliver(call)
             .await?
             .into_inner();
         let first = responses.message().await?.and_then(|first| first.response);
