@@ -227,3 +227,29 @@ fn files_say_what_they_are_for() {
     }
     assert!(silent.is_empty(), "{}", silent.join("\n"));
 }
+
+/// Files that may lift the lint against `unsafe`, each with its reason beside it.
+const UNSAFE: &[&str] = &["process/src/memory.rs", "proto/tests/support/counting.rs"];
+
+/// Mutation: any other file lifts it.
+#[test]
+fn unsafe_stands_in_listed_files_only() {
+    let lint = concat!("unsafe", "_code");
+    let mut found = Vec::new();
+    for (member, _) in MAY_IMPORT {
+        let lifting = sources(member)
+            .into_iter()
+            .filter(|(_, text)| text.contains(lint));
+        found.extend(lifting.map(|(path, _)| {
+            let path = path.strip_prefix(root()).expect("below the root");
+            path.display().to_string()
+        }));
+    }
+    found.sort();
+    assert_eq!(found, UNSAFE);
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("manifest");
+    assert!(
+        manifest.contains(&format!("{lint} = \"deny\"")),
+        "the lint is off"
+    );
+}
