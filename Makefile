@@ -18,7 +18,7 @@ PODMAN_COMPOSE_VERSION := 1.6.0
     proto-lint deps bench bench-queries bench-paths gate fuzz clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## a sink, two agents, a SIGKILL, a SQL answer and the ledger; stops by itself
 	@echo "building weir-agent and weir-sink (the first build takes some minutes)"
@@ -109,7 +109,7 @@ release: tools images ## what a release carries: programs, images, packages, cha
 	rm -rf $(DIST) && mkdir -p $(DIST)
 	@$(call ENGINE); for part in agent sink; do \
 		$(call OUT_OF,weir-$$part:$(or $(TAG),latest),weir-$$part) && \
-		podman save -q --format docker-archive weir-$$part:$(or $(TAG),latest) | gzip -n >$(DIST)/weir-$$part-$(VERSION)-image.tar.gz || exit 1; done
+		podman save -q --format docker-archive -o $(DIST)/weir-$$part-$(VERSION)-image.tar weir-$$part:$(or $(TAG),latest) || exit 1; done
 	WEIR_COMMIT=$(COMMIT) cargo deb -p weir-agent --profile dist-small -o $(DIST)/
 	@$(ARM_TOOLS)
 	WEIR_COMMIT=$(COMMIT) $(ARM_COMPILERS) cargo deb -p weir-agent --profile dist-small --target $(ARM) -o $(DIST)/
@@ -124,8 +124,9 @@ endif
 	@for part in agent sink; do mv $$part/parts.cdx.json $(DIST)/weir-$$part-$(VERSION).cdx.json || exit 1; done; rm -f */parts.cdx.json
 	cd $(DIST) && sha256sum -- * >SHA256SUMS && ls -l
 
-up: images tools ## a sink and three agents by compose; SQL and ledger at 127.0.0.1:4318
-	@$(call ENGINE); $(TOOLS)/venv/bin/podman-compose -f docker/compose.yaml up -d --no-build
+up: tools ## a sink and three agents by compose; SQL and ledger at 127.0.0.1:4318; TAG=latest takes those of `make images`, else the sink's is of the dev profile
+	@$(call ENGINE); [ -n "$(TAG)" ] || { $(call IMAGE,agent,dist-small,try) && $(call IMAGE,sink,dev,try); } && \
+	WEIR_IMAGE_TAG=$(or $(TAG),try) $(TOOLS)/venv/bin/podman-compose -f docker/compose.yaml up -d --no-build
 
 down: ## stops them; the data stays on its volumes
 	@$(call ENGINE); $(TOOLS)/venv/bin/podman-compose -f docker/compose.yaml down -t 60

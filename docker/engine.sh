@@ -13,6 +13,8 @@ home=${WEIR_CONTAINERS:-$HOME/.cache/weir/containers}
 slim=docker.io/library/debian:bookworm-slim
 rust=docker.io/library/rust:1.95-bookworm
 own=$home/containers.conf
+# Whether a registry is worth asking.
+registry=yes
 
 cannot() {
     echo "$1" >&2
@@ -30,6 +32,7 @@ install() {
 debian() {
     podman image exists "$slim" && return
     timeout 60 podman pull -q "$slim" >/dev/null 2>&1 && return
+    registry=no
     echo "no registry answers: making $slim from packages" >&2
     command -v debootstrap >/dev/null && [ "$(id -u)" = 0 ] || cannot "no registry answers, and without root and debootstrap no base image can be made"
     local root
@@ -48,7 +51,7 @@ debian() {
 
 builder() {
     podman image exists "$rust" && return
-    timeout 300 podman pull -q "$rust" >/dev/null 2>&1 && return
+    [ $registry = no ] || { timeout 300 podman pull -q "$rust" >/dev/null 2>&1 && return; }
     echo "no registry answers: making $rust from packages and this machine's Rust" >&2
     local context
     context=$(mktemp -d "$home/rust.XXXXXX")
@@ -76,7 +79,7 @@ least() {
 runs() { podman run --rm --pull=never --network none "$slim" true >"$home/trial.log" 2>&1; }
 
 [ "${1:-}" != --install ] || install
-command -v podman >/dev/null || cannot "podman is not installed"
+command -v podman >/dev/null || cannot "podman is not installed: on Debian, docker/engine.sh --install does it as root"
 mkdir -p "$home"
 debian
 if ! runs; then

@@ -8,6 +8,8 @@ mod chart;
 mod engine;
 #[path = "ship/images.rs"]
 mod images;
+#[path = "ship/operations.rs"]
+mod operations;
 #[path = "ship/package.rs"]
 mod package;
 #[path = "ship/packaging.rs"]
