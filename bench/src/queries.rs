@@ -149,7 +149,7 @@ async fn ask(
     answered: &mut Vec<Answered>,
 ) -> anyhow::Result<()> {
     let mut connection = Connection::open(&sink.http).await?;
-    let device = format!("device = '{PREFIX}0-3'");
+    let device = format!("device = '{PREFIX}0-0'");
     let questions = [
         (
             "latest of 1000 series",
