@@ -4,7 +4,11 @@ use std::error::Error;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["weir/v1/payload.proto", "weir/v1/delivery.proto"];
+    let files = [
+        "weir/v1/payload.proto",
+        "weir/v1/delivery.proto",
+        "weir/v1/enrollment.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -117,8 +117,7 @@ impl Agent {
         registry.build_info(env!("CARGO_PKG_VERSION"));
         registry.process_metrics(clock.wall_ns());
         let started_ns = clock.monotonic_ns();
-        let lifecycle = health.stage("agent", None);
-        let grace = config.shutdown_grace;
+        let (lifecycle, grace) = (health.stage("agent", None), config.shutdown_grace);
 
         let storage = Arc::clone(&ground.storage);
         let spool = Spool::open_at(ground, config.spool.clone())?;

@@ -5,6 +5,7 @@
 //! second and sends to a sink on this machine.
 
 mod check;
+mod identity;
 mod keys;
 mod sensors;
 mod transport;
@@ -13,9 +14,9 @@ mod transport;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
 use url::Url;
 use weir_process::config::{Effective, Faults, Reader, Sources};
 use weir_process::env::Environment;
@@ -23,7 +24,6 @@ use weir_process::logging::Logging;
 
 use crate::budget::{self, Waits};
 use crate::buffer;
-use crate::identity::Credential;
 use crate::queue::{self, Weight};
 use crate::sampler::SensorConfig;
 use crate::sender::{Order, SenderConfig};
@@ -131,7 +131,7 @@ impl Config {
         let sink_url = transport::sink_url(&mut reader);
         let grace = reader.duration("shutdown.grace");
         let config = Self {
-            sender: sender(&mut reader, &sink_url, &name, grace),
+            sender: sender(&mut reader, (&sink_url, &spool.data_dir), &name, grace),
             name,
             sink_url,
             status_listen: reader.optional_address("status.listen"),
@@ -288,13 +288,21 @@ fn spool_config(reader: &mut Reader, profile: Profile) -> SpoolConfig {
     }
 }
 
-fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> SenderConfig {
+fn sender(
+    reader: &mut Reader,
+    (sink_url, data_dir): (&Url, &Path),
+    agent: &str,
+    grace: Duration,
+) -> SenderConfig {
+    let mut tls = transport::tls(reader, sink_url);
+    let enrolment = identity::enrolment(reader, (sink_url, data_dir), &mut tls);
     let millis = Duration::from_millis;
     let request_max_bytes = bounded_bytes(reader, "request.max_bytes", 1024..=LARGEST_REQUEST);
     let config = SenderConfig {
         sink_url: sink_url.to_string(),
-        credential: credential(reader),
-        tls: transport::tls(reader, sink_url),
+        credential: identity::credential(reader),
+        enrolment,
+        tls,
         agent: agent.to_owned(),
         software: concat!("weir-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
         request_rate: reader.rate_within("rate.requests_per_second", SLOWEST..=FASTEST),
@@ -330,15 +338,6 @@ fn sender(reader: &mut Reader, sink_url: &Url, agent: &str, grace: Duration) -> 
         );
     }
     config
-}
-
-fn credential(reader: &mut Reader) -> Credential {
-    let (token, file) = reader.secret("sink.token");
-    let credential = Credential::new(token, file);
-    if let Err(error) = credential.show(&mut MetadataMap::new()) {
-        reader.fault("sink.token", error.to_string());
-    }
-    credential
 }
 
 /// How long delivery may go on after a stop: what is left of the grace goes to the last commit.

@@ -1,6 +1,7 @@
 //! What the agent shows a sink of itself.
 //!
-//! In: the settings. Out: a [`Credential`] that every call is made with. A token in a file is read anew for each call,
+//! In: the settings. Out: a [`Credential`] that every call is made with, or an identity of the agent's own, which is asked
+//! for once and renewed by itself ([`enrolment`]). A token in a file is read anew for each call,
 //! so that another one takes effect without a restart; and whoever waits because the sink did not let it in is told
 //! when the file changes.
 
@@ -11,8 +12,12 @@ use std::time::Duration;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use weir_process::secret::Secret;
 
+pub(crate) mod enrolment;
+mod store;
 #[cfg(test)]
 mod tests;
+
+pub use enrolment::Enrolment;
 
 /// How often a file is looked at while the agent waits for another token.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -36,7 +41,9 @@ pub enum Credential {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// The file.
-    #[error("cannot read the token in {path}: {reason}: WEIR_AGENT_SINK_TOKEN_FILE names it")]
+    #[error(
+        "cannot read the token in {path}: {reason}: WEIR_AGENT_SINK_TOKEN_FILE or WEIR_AGENT_ENROLL_TOKEN_FILE names it"
+    )]
     File {
         /// Which.
         path: String,
@@ -45,7 +52,7 @@ pub enum CredentialError {
     },
     /// What was set or is in the file cannot be sent.
     #[error(
-        "what {0} holds is no token: it must be one line, as `weir-sink token create` showed it"
+        "what {0} holds is no token: it must be one line, as the command that made it showed it"
     )]
     NoToken(String),
 }
@@ -60,21 +67,34 @@ impl Credential {
         }
     }
 
+    /// The token, if there is to be one.
+    ///
+    /// # Errors
+    /// There is none now.
+    pub(crate) fn text(&self) -> Result<Option<Secret>, CredentialError> {
+        let (token, place) = match self {
+            Self::None => return Ok(None),
+            Self::Token(token) => (token.clone(), "the setting".to_owned()),
+            Self::TokenFile(path) => (read(path)?, path.display().to_string()),
+        };
+        let good = |byte: u8| byte.is_ascii_graphic();
+        if token.is_empty() || !token.expose().bytes().all(good) {
+            return Err(CredentialError::NoToken(place));
+        }
+        Ok(Some(token))
+    }
+
     /// Adds it to a call.
     ///
     /// # Errors
     /// There is none that can be shown now.
     pub(crate) fn show(&self, metadata: &mut MetadataMap) -> Result<(), CredentialError> {
-        let (token, place) = match self {
-            Self::None => return Ok(()),
-            Self::Token(token) => (token.clone(), "WEIR_AGENT_SINK_TOKEN".to_owned()),
-            Self::TokenFile(path) => (read(path)?, path.display().to_string()),
+        let Some(token) = self.text()? else {
+            return Ok(());
         };
         let value = format!("Bearer {}", token.expose());
-        let value = AsciiMetadataValue::try_from(value).ok();
-        let mut value = value
-            .filter(|_| !token.is_empty())
-            .ok_or(CredentialError::NoToken(place))?;
+        let mut value = AsciiMetadataValue::try_from(value)
+            .map_err(|_| CredentialError::NoToken("the setting".to_owned()))?;
         // `Debug` of a request does not show it, and compression does not keep it.
         value.set_sensitive(true);
         metadata.insert("authorization", value);

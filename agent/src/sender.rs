@@ -32,18 +32,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
 use weir_process::health::Health;
 use weir_process::metrics::Registry;
 use weir_process::tls::{ClientSettings, Encryption};
 
-use crate::identity::Credential;
+use crate::identity::enrolment::Identity;
+use crate::identity::{Credential, Enrolment};
 use crate::spool::Spool;
 
 pub mod connect;
 mod delivery;
 mod displaced;
 mod drain;
-mod failure;
+pub(crate) mod failure;
 mod feed;
 mod lane;
 mod metrics;
@@ -94,6 +96,8 @@ pub struct SenderConfig {
     pub sink_url: String,
     /// What the sink knows this agent by.
     pub credential: Credential,
+    /// The identity that this agent asks for, if it does.
+    pub enrolment: Option<Enrolment>,
     /// Whom to trust and who to be, where that is `https`.
     pub tls: ClientSettings,
     /// The agent's name in Hello.
@@ -167,12 +171,19 @@ impl Sender {
         health: &Health,
         registry: &Registry,
     ) -> Result<Sender, BadUrl> {
-        let (url, tls) = (&config.sink_url, &config.tls);
-        let link = Link::new(url, tls, config.connect_timeout, config.ack_timeout);
-        let mut link = link.map_err(|error| BadUrl {
+        let bad_url = |error: tonic::transport::Error| BadUrl {
             url: config.sink_url.clone(),
             reason: failure::reason_of(&error),
-        })?;
+        };
+        let (url, timeout) = (&config.sink_url, config.connect_timeout);
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(bad_url)?;
+        let identity = config.enrolment.clone().map(|enrolment| {
+            Identity::new(enrolment, &config.agent, (endpoint, &config.tls), timeout)
+        });
+        let tls = identity.as_ref().map(|own| own.settings(&config.tls));
+        let tls = tls.unwrap_or_else(|| config.tls.clone());
+        let link = Link::new(url, &tls, timeout, config.ack_timeout);
+        let mut link = link.map_err(bad_url)?;
         link.show(config.credential.clone());
         let admission = health.stage("sink", None);
         admission.ok();
@@ -184,6 +195,7 @@ impl Sender {
             drain: watch::Sender::new(Drain::default()),
             common: Common {
                 link,
+                identity,
                 admission,
                 pace: Pace::new(rate, config.backlog_share, config.request_max_bytes),
                 metrics: Metrics::new(registry),
@@ -246,6 +258,7 @@ impl Sender {
             () = common.spool.tend(stage) => {}
             () = look(common.spool.clone(), &self.drain, &common.metrics) => {}
             () = common.link.transport().watch_own() => {}
+            () = common.keep_identity() => {}
         }
         common.metrics.connected.set(0);
         let view = common.spool.ledger();

@@ -42,6 +42,12 @@ named! {
         AgentRetire = "agent.retire",
         /// A stream has left the spool by its directory's name; the files are still there.
         AgentRetired = "agent.retired",
+        /// A key of the agent's own is kept; there is no certificate for it.
+        IdentityKey = "identity.key",
+        /// A file of its identity is written under another name, and not synced.
+        IdentityWritten = "identity.written",
+        /// Its identity is kept; nobody was told.
+        IdentityKept = "identity.kept",
         /// A group of records is about to be written.
         JournalWrite = "journal.write",
         /// A group was written and not synced.

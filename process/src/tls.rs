@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `files` | certificates and keys out of PEM files, checked, with errors that name file and remedy |
 //! | `facts` | what a certificate says of itself: names, issuer, times |
+//! | `key` | a key of one's own, and a request for a certificate |
 //! | `server` | the certificate that is served, read again when its files change |
 //! | `listener` | accepts connections: many handshakes at once, each bounded in time, all of them in number |
 //! | `stream` | a connection, encrypted or not, and who is at its other end ([`Peer`]) |
@@ -16,6 +17,7 @@
 mod client;
 mod facts;
 mod files;
+mod key;
 mod listener;
 mod server;
 mod stream;
@@ -32,6 +34,7 @@ use rustls::crypto::CryptoProvider;
 pub use client::{Client, ClientSettings, ConnectError, Encryption, Trust};
 pub use facts::Facts;
 pub use files::{FileError, Identity};
+pub use key::{Key, KeyError, certificate_pem, certificates_in, requested, verifies};
 pub use listener::Listener;
 pub use rustls::pki_types::CertificateDer;
 pub use server::{Protocol, Server, ServerFiles};

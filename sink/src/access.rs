@@ -11,11 +11,14 @@
 //! | shown | is |
 //! |---|---|
 //! | `Bearer weir_ROLE_...` | a token of the catalog: its tenant, its role |
+//! | a client certificate that the sink has signed and the catalog has | the agent of that name |
 //! | `Bearer weir_local_...` | whoever can read `local-token` in the data directory: admin of the tenant that the header `weir-tenant` names |
 //! | nothing | anonymous, of the tenant `default`, who may do everything, where no credential is asked for; else nobody |
 
+mod authority;
 mod caller;
 mod denied;
+mod enrolment;
 mod known;
 mod pattern;
 mod refusals;
@@ -39,13 +42,16 @@ use weir_process::metrics::prometheus_client::encoding::EncodeLabelSet;
 use weir_process::metrics::prometheus_client::metrics::counter::Counter;
 use weir_process::metrics::prometheus_client::metrics::family::Family;
 use weir_process::secret::Secret;
+use weir_process::tls::Fingerprint;
 
 use crate::catalog::{Catalog, CatalogError, Deed};
 use crate::model::{DEFAULT_TENANT, Role, is_tenant};
 
+pub use authority::Authority;
 pub use caller::{Caller, Who};
 pub use denied::Denied;
-use known::Known;
+pub use enrolment::{Enroll, Enrolment, EnrolmentError, Issued, RENEW, Renew};
+use known::{By, Known};
 pub use pattern::is_pattern;
 use refusals::{Like, Refusals};
 use standing::Standing;
@@ -80,6 +86,7 @@ struct Inner {
     /// Whether whoever shows nothing is turned away.
     required: bool,
     local: Option<Secret>,
+    enrolment: Option<Enrolment>,
     catalog: Option<Catalog>,
     clock: Arc<dyn Clock>,
     known: watch::Sender<Arc<Known>>,
@@ -93,12 +100,14 @@ struct Inner {
 }
 
 /// What is asked of callers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Asking {
     /// Whether whoever shows nothing is turned away.
     pub required: bool,
     /// What whoever is at home shows.
     pub local: Option<Secret>,
+    /// How agents get certificates; nothing where they do not.
+    pub enrolment: Option<Enrolment>,
 }
 
 /// What a request shows of who sends it.
@@ -106,6 +115,8 @@ pub struct Asking {
 pub struct Request<'a> {
     /// Of the other side.
     pub address: Option<SocketAddr>,
+    /// What it proved to own in the handshake, DER.
+    pub certificate: Option<&'a [u8]>,
     /// All of them.
     pub headers: &'a HeaderMap,
     /// What it is about: a path, for the audit log.
@@ -142,6 +153,7 @@ impl Access {
             inner: Arc::new(Inner {
                 required: asking.required,
                 local: asking.local,
+                enrolment: asking.enrolment,
                 catalog,
                 clock,
                 known: watch::Sender::new(Arc::new(known)),
@@ -187,6 +199,9 @@ impl Access {
     async fn caller(&self, request: Request<'_>, need: Need) -> Result<Caller, Denied> {
         let inner = &self.inner;
         let Some(text) = bearer(request.headers)? else {
+            if let Some(certificate) = request.certificate {
+                return self.agent(certificate, request).await;
+            }
             if inner.required && need != Need::Nothing {
                 return Err(Denied::Missing);
             }
@@ -206,6 +221,7 @@ impl Access {
                     Err(Denied::Unknown)
                 };
             }
+            Shown::Enroll { .. } => return Err(Denied::Unknown),
             Shown::Made { role, id, secret } => (role, id, secret),
         };
         if self.known().get(id).is_none() {
@@ -222,13 +238,40 @@ impl Access {
             },
             role,
             address: request.address,
-            standing: Some(Standing {
-                id,
-                known: inner.known.subscribe(),
-                clock: Arc::clone(&inner.clock),
-            }),
+            standing: Some(self.standing(By::Token(id))),
         };
         confined(caller, request.headers)
+    }
+
+    /// The agent whose certificate this is.
+    async fn agent(&self, certificate: &[u8], request: Request<'_>) -> Result<Caller, Denied> {
+        let print = Fingerprint::of(certificate).to_string();
+        if self.known().certificate(&print).is_none() {
+            self.look_for_somebody_new().await;
+        }
+        let known = self.known();
+        let found = known.certificate(&print);
+        let found = found.ok_or(Denied::UnknownCertificate)?;
+        let by = By::Certificate(print.into());
+        known.stands(&by, self.inner.clock.wall_ns())?;
+        let caller = Caller {
+            tenant: Arc::clone(&found.tenant),
+            who: Who::Agent {
+                name: Arc::clone(&found.agent),
+            },
+            role: Role::Agent,
+            address: request.address,
+            standing: Some(self.standing(by)),
+        };
+        confined(caller, request.headers)
+    }
+
+    fn standing(&self, by: By) -> Standing {
+        Standing {
+            by,
+            known: self.inner.known.subscribe(),
+            clock: Arc::clone(&self.inner.clock),
+        }
     }
 
     fn known(&self) -> Arc<Known> {
@@ -387,7 +430,8 @@ impl Access {
 async fn look(catalog: &Catalog) -> Result<Known, CatalogError> {
     // First, so that a change in between is found again.
     let generation = catalog.access_generation().await?;
-    Ok(Known::new(generation, catalog.tokens().await?))
+    let (tokens, certificates) = (catalog.tokens().await?, catalog.certificates().await?);
+    Ok(Known::new(generation, tokens, certificates))
 }
 
 /// What the one authorization header holds, if there is one.

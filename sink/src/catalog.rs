@@ -11,6 +11,7 @@
 mod access;
 mod backend;
 mod credentials;
+mod enrolment;
 mod extent;
 mod files;
 mod load;
@@ -31,7 +32,7 @@ use weir_proto::v1;
 use crate::model::StreamId;
 
 pub use backend::Backend;
-pub use credentials::{Deed, Deeds, Token};
+pub use credentials::{Certificate, Deed, Deeds, EnrollToken, Enrolled, Token};
 pub use extent::{Extent, Place};
 pub use memory::{Faults, Memory};
 pub use sqlite::Sqlite;

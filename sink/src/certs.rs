@@ -206,6 +206,20 @@ impl Certs {
     }
 }
 
+/// What signs in the name of a CA that `certs init` made, and the CA's certificate.
+///
+/// # Errors
+/// The two files cannot be used, or are another's.
+pub fn issuer(ca: &Path, key: &Path) -> Result<(Issuer<'static, KeyPair>, Vec<u8>), CertsError> {
+    let own = Identity::read(ca, key)?;
+    if !own.facts.subject.starts_with(CA_NAME) {
+        return Err(CertsError::Foreign(ca.display().to_string()));
+    }
+    let text = fs::read_to_string(key).map_err(|source| failed(key, source))?;
+    let issuer = Issuer::new(ca_params(&own.facts.subject)?, KeyPair::from_pem(&text)?);
+    Ok((issuer, own.chain()[0].to_vec()))
+}
+
 fn ca_params(name: &str) -> Result<CertificateParams, CertsError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = DistinguishedName::new();

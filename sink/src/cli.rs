@@ -10,6 +10,8 @@
 //! | `files` | names data files that are missing or damaged; `files accept-loss FILE` gives one up |
 //! | `health` | asks whether a running sink is ready |
 //! | `token create`, `list`, `revoke` | makes, lists and ends tokens, in the catalog |
+//! | `enroll-token create`, `list`, `revoke` | tokens that agents turn into certificates |
+//! | `certs list`, `revoke` | certificates of agents |
 //! | `audit` | shows who changed what, and who was turned away |
 //! | `certs init`, `renew-server` | makes a private CA and this sink's certificate |
 //! | `recover` | counts journal records that can no longer be had as lost, so that the sink starts |
@@ -22,6 +24,7 @@ mod ask;
 mod certs;
 mod credentials;
 mod door;
+mod enrolment;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -93,6 +96,7 @@ fn command() -> Command {
         )
         .subcommand(credentials::token())
         .subcommand(credentials::audit())
+        .subcommand(enrolment::command())
         .subcommand(certs::command())
         .subcommand(Command::new("recover").about(
             "count journal records that can no longer be had as lost, so that the sink starts",
@@ -196,7 +200,8 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
         return printed(output::text(&TABLE.env_example()));
     }
     let mut reader = Reader::from_args(&TABLE, matches, environment);
-    if name == "certs" {
+    let makes = |name| matches!(name, Some("init" | "renew-server"));
+    if name == "certs" && makes(arguments.subcommand_name()) {
         // Settings that ask for what it makes are no reason not to make it.
         return certs::run(arguments, &reader.path("data_dir"));
     }
@@ -209,6 +214,7 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
         "validate" => printed(output::line("settings are valid")),
         "config" => show(&effective),
         "recover" => recover(&config),
+        "certs" | "enroll-token" => enrolment::run(name, arguments, &config),
         "token" | "audit" => credentials::run(name, arguments, &config),
         _ => ask::run(name, arguments, &config),
     }

@@ -41,6 +41,8 @@ pub struct Config {
     pub tls: Option<ServerFiles>,
     /// The key of the CA in `tls.ca`, where agents may enrol.
     pub tls_ca_key: Option<PathBuf>,
+    /// How long certificates of agents are good, and how long after that they can be renewed.
+    pub enroll: (Duration, Duration),
     /// Directory of the journal.
     pub journal_dir: PathBuf,
     /// File of the catalog.
@@ -163,6 +165,16 @@ impl Config {
             http_listen,
             tls,
             tls_ca_key,
+            enroll: (
+                reader.duration_within(
+                    "enroll.cert_lifetime",
+                    Duration::from_secs(5)..=Duration::from_secs(825 * 86_400),
+                ),
+                reader.duration_within(
+                    "enroll.grace",
+                    Duration::ZERO..=Duration::from_secs(3650 * 86_400),
+                ),
+            ),
             journal,
         };
         check::contradictions(reader, &config);

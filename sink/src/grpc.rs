@@ -1,4 +1,4 @@
-//! The gRPC port: delivery, health and reflection.
+//! The gRPC port: delivery, enrolment, health and reflection.
 //!
 //! Every call passes `gate`, which knows who makes it. Generated types come in here and stop at `ingest`. A connection is kept alive by pings, so
 //! that an agent that vanished does not hold its stream; what one message may make the sink hold
@@ -6,6 +6,7 @@
 
 mod connection;
 mod delivery;
+mod enrollment;
 mod gate;
 mod messages;
 #[cfg(test)]
@@ -31,12 +32,14 @@ use weir_process::tls::Listener;
 use weir_proto::FILE_DESCRIPTOR_SET;
 use weir_proto::limits::MAX_MESSAGE_BYTES;
 use weir_proto::v1::delivery_service_server::{DeliveryServiceServer, SERVICE_NAME};
+use weir_proto::v1::enrollment_service_server::EnrollmentServiceServer;
 
 use crate::access::Access;
 use crate::ingest::{Fault, Ingest};
 
 use connection::{Connection, Incoming};
 use delivery::Delivery;
+use enrollment::Enrollment;
 use gate::Gate;
 use messages::Own;
 
@@ -129,6 +132,8 @@ where
             calls.wait().await;
         }
     };
+    let enrollment = EnrollmentServiceServer::new(Enrollment::new(access.clone()))
+        .max_decoding_message_size(enrollment::MAX_REQUEST_BYTES);
     let gate = tower::layer::layer_fn(move |inner| Gate::new(inner, access.clone()));
     Server::builder()
         .layer(gate)
@@ -138,6 +143,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES)
         .add_service(Own(delivery))
+        .add_service(enrollment)
         .add_service(health)
         .add_service(reflection)
         .serve_with_incoming_shutdown(incoming, draining)

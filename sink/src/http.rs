@@ -129,8 +129,10 @@ impl Front {
         if *asked != route.method {
             return Err(Refusal::method(&route.method));
         }
+        let peer = request.extensions().get::<Peer>();
         let asked = access::Request {
-            address: request.extensions().get::<Peer>().map(|peer| peer.address),
+            address: peer.map(|peer| peer.address),
+            certificate: peer.and_then(|peer| peer.certificate.as_deref()),
             headers: request.headers(),
             object: path,
         };

@@ -25,7 +25,7 @@ use weir_process::progress::LOOK_EVERY;
 use weir_process::shutdown::Shutdown;
 use weir_process::tls::{self, Listener, Protocol};
 
-use crate::access::{Access, Asking};
+use crate::access::{Access, Asking, Authority, Enrolment};
 use crate::assembly::{Parts, Running, Sink, StartError, Writer, open_journal, resume_journal};
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -99,6 +99,7 @@ async fn open(config: &Config) -> anyhow::Result<Sink> {
     let asking = Asking {
         required: credentials_required(config),
         local: Some(LocalToken::renew(&config.data_dir)?),
+        enrolment: enrolment(config)?,
     };
     let access = Access::load(&sink.books().catalog, clock, asking).await?;
     access.register(sink.registry());
@@ -108,6 +109,21 @@ async fn open(config: &Config) -> anyhow::Result<Sink> {
 /// Whether whoever shows no credential is turned away.
 fn credentials_required(config: &Config) -> bool {
     config.tls.is_some()
+}
+
+/// How agents get certificates, where the sink has the key of their CA.
+fn enrolment(config: &Config) -> anyhow::Result<Option<Enrolment>> {
+    let ca = config.tls.as_ref().and_then(|files| files.ca.as_ref());
+    let (Some(ca), Some(key)) = (ca, &config.tls_ca_key) else {
+        return Ok(None);
+    };
+    let authority = Authority::open(ca, key).context("agents cannot enrol")?;
+    let (lifetime, grace) = config.enroll;
+    Ok(Some(Enrolment {
+        authority,
+        lifetime,
+        grace,
+    }))
 }
 
 /// What must stay where it was found.

@@ -19,6 +19,8 @@ mod demo;
 mod disk;
 #[path = "front_door/doctor.rs"]
 mod doctor;
+#[path = "front_door/enrolment.rs"]
+mod enrolment;
 #[path = "front_door/files.rs"]
 mod files;
 #[path = "front_door/hostile.rs"]

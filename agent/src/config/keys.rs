@@ -104,7 +104,7 @@ const AGENT: [Key; 7] = [
     ),
 ];
 
-const TLS: [Key; 3] = [
+const TLS: [Key; 6] = [
     Key::new(
         "tls.ca",
         Kind::Path,
@@ -118,6 +118,25 @@ const TLS: [Key; 3] = [
         "PEM file with this agent's own certificate, where the sink asks for one",
     ),
     Key::new("tls.key", Kind::Path, "", "PEM file with its key"),
+    Key::new(
+        "enroll.token",
+        Kind::Text,
+        "",
+        "what this agent gets a certificate of its own for, once, as `weir-sink enroll-token create` shows it; it renews the certificate by itself",
+    )
+    .secret(),
+    Key::new(
+        "enroll.ca_fingerprint",
+        Kind::Text,
+        "",
+        "SHA-256 of the sink's CA as `weir-sink certs init` prints it: that CA alone is trusted, in place of the file of tls.ca",
+    ),
+    Key::new(
+        "identity.dir",
+        Kind::Path,
+        "",
+        "directory of the key and the certificate that this agent got; identity/ in the data directory when not set",
+    ),
 ];
 
 const SAMPLING: [Key; 2] = [

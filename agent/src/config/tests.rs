@@ -51,7 +51,8 @@ fn every_key_is_read() {
     queue_limit(&mut reader, &batch);
     budget(&mut reader);
     let url = super::transport::sink_url(&mut reader);
-    sender(&mut reader, &url, &name, Duration::from_secs(20));
+    let place = (&url, Path::new("data"));
+    sender(&mut reader, place, &name, Duration::from_secs(20));
     assert_eq!(
         reader.unread(),
         ["status.listen", "queue.overflow", "shutdown.grace"],

@@ -63,6 +63,9 @@ pub(crate) enum Failure {
     /// There is nothing to show the sink.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// There is no identity to connect with.
+    #[error("{0}")]
+    Identity(String),
     /// A refused batch could not be set aside.
     #[error(transparent)]
     DeadLetter(#[from] KeepError),
@@ -129,7 +132,7 @@ impl Failure {
             },
             Failure::NotASink(_) | Failure::Tls(_) => Kind::Operator,
             Failure::Forked(_) => Kind::Forked,
-            Failure::Credential(_) => Kind::Denied,
+            Failure::Credential(_) | Failure::Identity(_) => Kind::Denied,
             Failure::Unreachable(_) | Failure::Silent(_) | Failure::Ended => Kind::Transient,
             Failure::Spool(_) | Failure::DeadLetter(_) => Kind::Operator,
         }
@@ -154,6 +157,7 @@ impl Failure {
             Failure::Ended => "ended",
             Failure::Forked(_) => "forked",
             Failure::Credential(_) => "credential",
+            Failure::Identity(_) => "identity",
             Failure::DeadLetter(KeepError::Full(_)) => "dead_letters_full",
             Failure::Spool(_) | Failure::DeadLetter(_) => "disk",
         }

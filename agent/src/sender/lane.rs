@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use weir_fault::{Point, point};
+use weir_process::clock::Clock;
 use weir_process::health::Stage;
 use weir_process::secret::Secret;
 use weir_proto::limits::PROTOCOL_VERSION;
 use weir_proto::v1;
 
-use super::connect::Link;
+use super::connect::{Call, Link};
 use super::delivery::Delivery;
 use super::drain::Meter;
 use super::failure::{Failure, Kind};
@@ -32,6 +33,7 @@ use super::stop::Stop;
 use super::time::Told;
 use super::voice::Voice;
 use super::{LinkState, SenderConfig, set_aside};
+use crate::identity::enrolment::Identity;
 use crate::spool::{Spool, Stream, hex};
 
 /// A stream that found no room to be begun anew lets the others go first for so many times the longest delay.
@@ -42,6 +44,8 @@ pub(super) struct Common {
     pub(super) config: SenderConfig,
     pub(super) spool: Spool,
     pub(super) link: Link,
+    /// What this agent got to connect with, if it asks for that.
+    pub(super) identity: Option<Identity>,
     /// Whether the sink lets this agent in.
     pub(super) admission: Stage,
     pub(super) pace: Pace,
@@ -103,11 +107,18 @@ impl<'a> Lane<'a> {
                 continue;
             };
             let others_first = self.no_room_until().filter(|_| self.role == Role::All);
+            let mut identity = common_identity(self.common);
+            let before = number(&identity);
             let attempt = tokio::select! {
                 biased;
                 attempt = self.attempt(&stream) => attempt,
                 () = until(others_first) => Ok(Ended::Renewed),
+                () = changed(&mut identity) => Ok(Ended::Renewed),
             };
+            if number(&identity) != before {
+                // What was renewed is for a new connection.
+                self.common.link.drop_channel(self.connection).await;
+            }
             spool.set_in_flight(&stream, false);
             self.common.pace.rests(self.role);
             self.show_connected(false);
@@ -187,7 +198,7 @@ impl<'a> Lane<'a> {
         let called = tokio::select! {
             biased;
             () = self.stop.over() => return Ok(Ended::Stopped),
-            called = common.link.call(hello, &*clock) => called,
+            called = common.call(hello, &*clock) => called,
         };
         self.connection = common.link.connections().await;
         let call = called?;
@@ -280,6 +291,7 @@ impl<'a> Lane<'a> {
         tokio::select! {
             biased;
             () = common.config.credential.changed(&self.shown), if kind == Kind::Denied => true,
+            () = common.enroll_token_changed(), if kind == Kind::Denied => true,
             () = self.stop.asked() => {
                 // One more attempt, with all that was still to come.
                 self.wait_for_finish().await;
@@ -353,6 +365,29 @@ impl<'a> Lane<'a> {
 }
 
 impl Common {
+    /// Opens a call, once there is something to open it with.
+    async fn call(&self, hello: v1::Hello, clock: &dyn Clock) -> Result<Call, Failure> {
+        if let Some(identity) = &self.identity {
+            identity.ensure().await?;
+        }
+        self.link.call(hello, clock).await
+    }
+
+    async fn enroll_token_changed(&self) {
+        match &self.identity {
+            Some(identity) => identity.token_changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Renews what this agent connects with in time.
+    pub(super) async fn keep_identity(&self) {
+        match &self.identity {
+            Some(identity) => identity.keep().await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn voice(&self) -> MutexGuard<'_, Voice> {
         self.voice.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -373,6 +408,24 @@ impl Common {
             protocol_min: PROTOCOL_VERSION,
             protocol_max: PROTOCOL_VERSION,
         }
+    }
+}
+
+/// Counts what this agent got to connect with.
+fn common_identity(common: &Common) -> Option<watch::Receiver<u64>> {
+    common.identity.as_ref().map(Identity::changes)
+}
+
+fn number(identity: &Option<watch::Receiver<u64>>) -> u64 {
+    identity.as_ref().map_or(0, |changes| *changes.borrow())
+}
+
+/// Ends once there is another one.
+async fn changed(identity: &mut Option<watch::Receiver<u64>>) {
+    match identity {
+        // The other side lives as long as the sender.
+        Some(changes) => drop(changes.changed().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -43,6 +43,7 @@ fn sender_config(url: String) -> SenderConfig {
         tls: plain(),
         sink_url: url,
         credential: Credential::None,
+        enrolment: None,
         agent: "edge".into(),
         software: "weir-agent/test".into(),
         request_rate: 0.0,

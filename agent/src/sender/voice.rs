@@ -72,8 +72,8 @@ impl Voice {
             _ if failure.kind() == Kind::Denied => tracing::error!(
                 sink,
                 error = %failure,
-                "the sink does not let this agent in: trying again slowly, and at once when the file of \
-                 WEIR_AGENT_SINK_TOKEN_FILE changes; readings wait in the spool"
+                "the sink does not let this agent in: trying again slowly, and at once when the file of its \
+                 token changes; readings wait in the spool"
             ),
             _ if failure.kind() == Kind::Operator => {
                 tracing::error!(sink, error = %failure, "delivery failed, trying again slowly");

@@ -20,6 +20,11 @@ pub enum Who {
         /// What it is for; of agents the names that may use it.
         name: Arc<str>,
     },
+    /// An agent, by its certificate.
+    Agent {
+        /// Its name.
+        name: Arc<str>,
+    },
     /// Somebody who can read the sink's data directory.
     Local,
     /// Nobody was asked.
@@ -101,6 +106,10 @@ impl Caller {
                 is: name.to_string(),
                 said: agent.to_owned(),
             }),
+            Who::Agent { name } if **name != *agent => Err(Denied::Agent {
+                is: name.to_string(),
+                said: agent.to_owned(),
+            }),
             _ => Ok(()),
         }
     }
@@ -118,6 +127,7 @@ impl fmt::Display for Who {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token { id, name } => write!(formatter, "token {id} ({name})"),
+            Self::Agent { name } => write!(formatter, "agent {name}"),
             Self::Local => formatter.write_str("local"),
             Self::Anonymous => formatter.write_str("anonymous"),
         }

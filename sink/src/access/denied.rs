@@ -29,6 +29,32 @@ pub enum Denied {
     /// It was right for a time.
     #[error("token {0} has expired: `weir-sink token create` makes another")]
     Expired(String),
+    /// It was right so often.
+    #[error(
+        "enrol token {0} is used up, it was good for {1}: `weir-sink enroll-token create` makes another"
+    )]
+    UsedUp(String, u64),
+    /// What was shown is no token to enrol with.
+    #[error(
+        "this is no enrol token: `weir-sink enroll-token create` makes one, which begins with weir_enroll_"
+    )]
+    NoEnrollToken,
+    /// The CA signed it, and this sink does not know it.
+    #[error(
+        "this client certificate is not known here: enrol the agent (`weir-sink enroll-token create`); what another sink \
+         signed does not count"
+    )]
+    UnknownCertificate,
+    /// It was right once.
+    #[error(
+        "the certificates of agent {0} were revoked: to let it in again give it an enrol token and remove its identity directory"
+    )]
+    RevokedCertificate(String),
+    /// It was right for a time.
+    #[error(
+        "the certificate of agent {0} has ended, too long ago to be renewed: give it an enrol token"
+    )]
+    ExpiredCertificate(String),
     /// It is right, and for something else.
     #[error("{}", role_text(*.is, *.least))]
     Role {
@@ -77,7 +103,12 @@ impl Denied {
             | Self::Unreadable
             | Self::Unknown
             | Self::Revoked(_)
-            | Self::Expired(_) => Kind::Unauthenticated,
+            | Self::Expired(_)
+            | Self::UsedUp(..)
+            | Self::NoEnrollToken
+            | Self::UnknownCertificate
+            | Self::RevokedCertificate(_)
+            | Self::ExpiredCertificate(_) => Kind::Unauthenticated,
             Self::Role { .. } | Self::Agent { .. } | Self::Tenant => Kind::Forbidden,
         }
     }
@@ -86,10 +117,11 @@ impl Denied {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
-            Self::Unreadable => "unreadable",
-            Self::Unknown => "unknown",
-            Self::Revoked(_) => "revoked",
-            Self::Expired(_) => "expired",
+            Self::Unreadable | Self::NoEnrollToken => "unreadable",
+            Self::Unknown | Self::UnknownCertificate => "unknown",
+            Self::Revoked(_) | Self::RevokedCertificate(_) => "revoked",
+            Self::Expired(_) | Self::ExpiredCertificate(_) => "expired",
+            Self::UsedUp(..) => "used_up",
             Self::Role { .. } => "role",
             Self::Agent { .. } => "agent",
             Self::Tenant => "tenant",

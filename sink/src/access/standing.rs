@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use weir_process::clock::Clock;
 
 use super::denied::Denied;
-use super::known::Known;
+use super::known::{By, Known};
 
 /// No sleep is longer: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Of one credential.
 #[derive(Clone)]
 pub(super) struct Standing {
-    pub(super) id: Arc<str>,
+    pub(super) by: By,
     pub(super) known: watch::Receiver<Arc<Known>>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -27,7 +27,7 @@ impl Standing {
         loop {
             let known = Arc::clone(&self.known.borrow_and_update());
             let now_ns = self.clock.wall_ns();
-            let expires = match known.stands(&self.id, now_ns) {
+            let expires = match known.stands(&self.by, now_ns) {
                 Ok(expires) => expires,
                 Err(denied) => return denied,
             };
@@ -47,6 +47,6 @@ impl Standing {
 
 impl fmt::Debug for Standing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Standing({})", self.id)
+        write!(formatter, "Standing({:?})", self.by)
     }
 }

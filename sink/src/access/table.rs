@@ -89,9 +89,16 @@ pub static ROUTES: [Route; 10] = [
 /// What agents call.
 pub const DELIVER: &str = "/weir.v1.DeliveryService/Deliver";
 
+/// What an agent without a certificate calls; it carries its own proof.
+pub const ENROLL: &str = "/weir.v1.EnrollmentService/Enroll";
+/// What an agent calls whose certificate ends; it carries its own proof.
+pub const RENEW: &str = "/weir.v1.EnrollmentService/Renew";
+
 /// Every method of every gRPC service.
-pub static METHODS: [(&str, Need); 4] = [
+pub static METHODS: [(&str, Need); 6] = [
     (DELIVER, Need::Deliver),
+    (ENROLL, Need::Nothing),
+    (RENEW, Need::Nothing),
     ("/grpc.health.v1.Health/Check", Need::Nothing),
     ("/grpc.health.v1.Health/Watch", Need::Nothing),
     (

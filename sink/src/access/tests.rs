@@ -9,6 +9,8 @@ use super::token::{Wanted, make, make_local};
 use super::*;
 use crate::catalog::{Deeds, Memory};
 
+mod enrolment;
+
 const SECOND: i64 = 1_000_000_000;
 
 struct World {
@@ -26,6 +28,7 @@ impl World {
         let asking = Asking {
             required,
             local: Some(local.clone()),
+            enrolment: None,
         };
         let shared = Arc::<ManualClock>::clone(&clock);
         let access = Access::load(&catalog, shared, asking).await.unwrap();
@@ -53,6 +56,7 @@ impl World {
     async fn ask(&self, headers: &HeaderMap, need: Need) -> Result<Caller, Denied> {
         let request = Request {
             address: "192.0.2.7:5000".parse().ok(),
+            certificate: None,
             headers,
             object: "/somewhere",
         };

@@ -3,6 +3,7 @@
 //! | text | who shows it |
 //! |---|---|
 //! | `weir_ROLE_ID_SECRET` | whoever it was made for; ROLE is `agent`, `reader`, `operator` or `admin` |
+//! | `weir_enroll_ID_SECRET` | an agent, once, to get a certificate |
 //! | `weir_local_SECRET` | programs that can read the sink's data directory |
 //!
 //! ID is 6 random bytes and SECRET 32, both in lower hex. The catalog has the id, and BLAKE3 of the secret under a
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use weir_process::random;
 use weir_process::secret::Secret;
 
-use crate::catalog::Token;
+use crate::catalog::{EnrollToken, Token};
 use crate::model::Role;
 
 /// What every token begins with, so that scanners of repositories and logs find it.
@@ -23,6 +24,7 @@ const PREFIX: &str = "weir_";
 const ID_DIGITS: usize = 12;
 const SECRET_DIGITS: usize = 64;
 const LOCAL: &str = "local";
+const ENROLL: &str = "enroll";
 
 /// What a token is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(super) enum Shown<'a> {
         id: &'a str,
         secret: Digits<'a>,
     },
+    /// One that becomes a certificate.
+    Enroll { id: &'a str, secret: Digits<'a> },
     /// The one in the data directory.
     Local(Digits<'a>),
 }
@@ -83,6 +87,43 @@ pub fn make(wanted: &Wanted, now_ns: i64) -> io::Result<(Token, Secret)> {
     Ok((token, Secret::new(text)))
 }
 
+/// What a token that becomes certificates is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedEnroll {
+    /// Whose agents.
+    pub tenant: Arc<str>,
+    /// The names that may use it.
+    pub pattern: Arc<str>,
+    /// How often.
+    pub uses: u64,
+    /// When it ends by itself, by the sink's wall clock.
+    pub expires_at_ns: Option<i64>,
+}
+
+/// Makes a token that becomes certificates: what the catalog keeps, and the text that is shown once.
+///
+/// # Errors
+/// When the system's source of chance cannot be read.
+pub fn make_enroll(wanted: &WantedEnroll, now_ns: i64) -> io::Result<(EnrollToken, Secret)> {
+    let id = hex(&random::secret::<6>()?);
+    let secret = hex(&random::secret::<32>()?);
+    let key = random::secret()?;
+    let text = format!("{PREFIX}{ENROLL}_{id}_{secret}");
+    let token = EnrollToken {
+        tenant: Arc::clone(&wanted.tenant),
+        pattern: Arc::clone(&wanted.pattern),
+        hash: *blake3::keyed_hash(&key, secret.as_bytes()).as_bytes(),
+        key,
+        uses: wanted.uses,
+        used: 0,
+        created_at_ns: now_ns,
+        expires_at_ns: wanted.expires_at_ns,
+        revoked_at_ns: None,
+        id,
+    };
+    Ok((token, Secret::new(text)))
+}
+
 /// Makes the text of a local token.
 ///
 /// # Errors
@@ -99,6 +140,10 @@ impl<'a> Shown<'a> {
         let role = parts.next()?;
         let shown = if role == LOCAL {
             Self::Local(Digits::of(parts.next()?)?)
+        } else if role == ENROLL {
+            let id = parts.next().filter(|id| is_hex(id, ID_DIGITS))?;
+            let secret = Digits::of(parts.next()?)?;
+            Self::Enroll { id, secret }
         } else {
             let role = Role::named(role)?;
             let id = parts.next().filter(|id| is_hex(id, ID_DIGITS))?;
@@ -116,8 +161,13 @@ impl<'a> Digits<'a> {
 
     /// Whether this is the secret of a token of the catalog.
     pub(super) fn is_of(&self, token: &Token) -> bool {
+        self.is(&token.key, &token.hash)
+    }
+
+    /// Whether this is what was hashed under this key.
+    pub(super) fn is(&self, key: &[u8; 32], hash: &[u8; 32]) -> bool {
         // Compares in constant time.
-        blake3::keyed_hash(&token.key, self.0.as_bytes()) == token.hash
+        blake3::keyed_hash(key, self.0.as_bytes()) == *hash
     }
 
     /// Whether this is the secret of the local token.

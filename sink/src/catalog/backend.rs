@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use weir_proto::v1;
 
 use super::{
-    CatalogError, Commit, DataFile, DeadLetter, Deed, Deeds, JournalLoss, Loaded, LostFile,
-    Position, Sqlite, StreamLedger, Sums, Token,
+    CatalogError, Certificate, Commit, DataFile, DeadLetter, Deed, Deeds, EnrollToken, Enrolled,
+    JournalLoss, Loaded, LostFile, Position, Sqlite, StreamLedger, Sums, Token,
 };
 use crate::model::StreamKey;
 
@@ -124,6 +124,41 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// The audit log, oldest first.
     async fn deeds(&self, wanted: &Deeds) -> Result<Vec<Deed>, CatalogError>;
+
+    /// Every token that becomes certificates, in the order in which they were made.
+    async fn enroll_tokens(&self) -> Result<Vec<EnrollToken>, CatalogError>;
+
+    /// Takes a new one, and notes who made it.
+    async fn add_enroll_token(&self, token: &EnrollToken, deed: &Deed) -> Result<(), CatalogError>;
+
+    /// Ends one, as [`Backend::revoke_token`].
+    async fn revoke_enroll_token(&self, id: &str, deed: &Deed) -> Result<bool, CatalogError>;
+
+    /// Counts a use of a token and notes what it became, if it stands and a use is left. The same agent with the
+    /// same key again costs none: its answer was lost.
+    async fn enroll(
+        &self,
+        id: &str,
+        certificate: &Certificate,
+        deed: &Deed,
+    ) -> Result<Enrolled, CatalogError>;
+
+    /// Notes a certificate that follows another, and answers how many have followed that one before.
+    async fn renew_certificate(
+        &self,
+        certificate: &Certificate,
+        deed: &Deed,
+    ) -> Result<u64, CatalogError>;
+
+    /// Every certificate of an agent, by tenant and agent.
+    async fn certificates(&self) -> Result<Vec<Certificate>, CatalogError>;
+
+    /// Ends all certificates of an agent of a tenant, and answers how many stood.
+    async fn revoke_certificates(
+        &self,
+        whose: (&str, &str),
+        deed: &Deed,
+    ) -> Result<u64, CatalogError>;
 }
 
 #[async_trait]
@@ -252,5 +287,46 @@ impl Backend for Sqlite {
 
     async fn deeds(&self, wanted: &Deeds) -> Result<Vec<Deed>, CatalogError> {
         self.deeds(wanted).await
+    }
+
+    async fn enroll_tokens(&self) -> Result<Vec<EnrollToken>, CatalogError> {
+        self.enroll_tokens().await
+    }
+
+    async fn add_enroll_token(&self, token: &EnrollToken, deed: &Deed) -> Result<(), CatalogError> {
+        self.add_enroll_token(token, deed).await
+    }
+
+    async fn revoke_enroll_token(&self, id: &str, deed: &Deed) -> Result<bool, CatalogError> {
+        self.revoke_enroll_token(id, deed).await
+    }
+
+    async fn enroll(
+        &self,
+        id: &str,
+        certificate: &Certificate,
+        deed: &Deed,
+    ) -> Result<Enrolled, CatalogError> {
+        self.enroll(id, certificate, deed).await
+    }
+
+    async fn renew_certificate(
+        &self,
+        certificate: &Certificate,
+        deed: &Deed,
+    ) -> Result<u64, CatalogError> {
+        self.renew_certificate(certificate, deed).await
+    }
+
+    async fn certificates(&self) -> Result<Vec<Certificate>, CatalogError> {
+        self.certificates().await
+    }
+
+    async fn revoke_certificates(
+        &self,
+        whose: (&str, &str),
+        deed: &Deed,
+    ) -> Result<u64, CatalogError> {
+        self.revoke_certificates(whose, deed).await
     }
 }

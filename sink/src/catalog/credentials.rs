@@ -72,3 +72,71 @@ pub struct Deeds {
     /// The newest ones, at most so many.
     pub limit: u32,
 }
+
+/// A token that becomes certificates, as it is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnrollToken {
+    /// 12 hex digits, part of the token as it was shown.
+    pub id: String,
+    /// Whose agents.
+    pub tenant: Arc<str>,
+    /// The names that may use it, as in `press-*`.
+    pub pattern: Arc<str>,
+    /// The key of `hash`.
+    pub key: [u8; 32],
+    /// BLAKE3 of the secret part, keyed.
+    pub hash: [u8; 32],
+    /// How often it may be used.
+    pub uses: u64,
+    /// How often it was.
+    pub used: u64,
+    /// When it was made.
+    pub created_at_ns: i64,
+    /// When it ends by itself.
+    pub expires_at_ns: Option<i64>,
+    /// When it was revoked.
+    pub revoked_at_ns: Option<i64>,
+}
+
+/// Without key and hash.
+impl fmt::Debug for EnrollToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("EnrollToken")
+            .field("id", &self.id)
+            .field("tenant", &self.tenant)
+            .field("pattern", &self.pattern)
+            .field("used", &self.used)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate of an agent that the sink has signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// SHA-256 of its DER, 64 hex digits.
+    pub fingerprint: String,
+    /// Whose agent.
+    pub tenant: Arc<str>,
+    /// Its name.
+    pub agent: Arc<str>,
+    /// The token it was enrolled with, or the fingerprint of the certificate it renewed.
+    pub source: String,
+    /// The point on the curve, uncompressed.
+    pub public_key: Vec<u8>,
+    /// When it was signed.
+    pub created_at_ns: i64,
+    /// When it ends.
+    pub not_after_ns: i64,
+    /// When it was revoked.
+    pub revoked_at_ns: Option<i64>,
+}
+
+/// What came of an enrolment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enrolled {
+    /// The certificate is noted.
+    Done,
+    /// No use of the token is left, or it stands no more.
+    UsedUp,
+}

@@ -5,6 +5,7 @@
 //! dropped while it was slow has not happened. What goes wrong is ordered by [`Memory::set_faults`].
 
 mod access;
+mod enrolment;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -16,8 +17,8 @@ use weir_fault::{Point, point};
 use weir_proto::v1;
 
 use super::{
-    Backend, CatalogError, Commit, DataFile, DeadLetter, Deed, Deeds, JournalLoss, Loaded,
-    LostFile, Position, StreamLedger, Sums, Token,
+    Backend, CatalogError, Certificate, Commit, DataFile, DeadLetter, Deed, Deeds, EnrollToken,
+    Enrolled, JournalLoss, Loaded, LostFile, Position, StreamLedger, Sums, Token,
 };
 use crate::model::StreamKey;
 use tables::{FileRow, Tables};
@@ -318,5 +319,51 @@ impl Backend for Memory {
 
     async fn deeds(&self, wanted: &Deeds) -> Result<Vec<Deed>, CatalogError> {
         self.read(|tables| tables.access.deeds(wanted))
+    }
+
+    async fn enroll_tokens(&self) -> Result<Vec<EnrollToken>, CatalogError> {
+        self.read(|tables| tables.access.enroll_tokens.clone())
+    }
+
+    async fn add_enroll_token(&self, token: &EnrollToken, deed: &Deed) -> Result<(), CatalogError> {
+        self.write(|tables| tables.access.add_enroll_token(token, deed))
+            .await
+    }
+
+    async fn revoke_enroll_token(&self, id: &str, deed: &Deed) -> Result<bool, CatalogError> {
+        self.write(|tables| Ok(tables.access.revoke_enroll_token(id, deed)))
+            .await
+    }
+
+    async fn enroll(
+        &self,
+        id: &str,
+        certificate: &Certificate,
+        deed: &Deed,
+    ) -> Result<Enrolled, CatalogError> {
+        self.write(|tables| tables.access.enroll(id, certificate, deed))
+            .await
+    }
+
+    async fn renew_certificate(
+        &self,
+        certificate: &Certificate,
+        deed: &Deed,
+    ) -> Result<u64, CatalogError> {
+        self.write(|tables| tables.access.renew_certificate(certificate, deed))
+            .await
+    }
+
+    async fn certificates(&self) -> Result<Vec<Certificate>, CatalogError> {
+        self.read(|tables| tables.access.certificates())
+    }
+
+    async fn revoke_certificates(
+        &self,
+        whose: (&str, &str),
+        deed: &Deed,
+    ) -> Result<u64, CatalogError> {
+        self.write(|tables| Ok(tables.access.revoke_certificates(whose, deed)))
+            .await
     }
 }

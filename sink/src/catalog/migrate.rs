@@ -46,6 +46,11 @@ const MIGRATIONS: &[Migration] = &[
         min_reader: 1,
         sql: include_str!("schema/0006_file_extents.sql"),
     },
+    Migration {
+        version: 7,
+        min_reader: 1,
+        sql: include_str!("schema/0007_certificates.sql"),
+    },
 ];
 
 /// Brings the schema up to what this program knows, each step in a transaction of its own.

@@ -36,6 +36,7 @@ pub(super) fn command() -> Command {
                 )
                 .args([name("one more name or address"), out()]),
         )
+        .subcommands(super::enrolment::certificates())
 }
 
 fn name(help: &'static str) -> Arg {

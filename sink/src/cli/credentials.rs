@@ -20,7 +20,7 @@ use crate::model::{DEFAULT_TENANT, Role, is_tenant};
 const MAX_NAME_CHARS: usize = 100;
 
 /// Why it was not done: how to exit, and what to say.
-pub(super) struct Refused(Exit, String);
+pub(super) struct Refused(pub(super) Exit, pub(super) String);
 
 impl From<anyhow::Error> for Refused {
     fn from(error: anyhow::Error) -> Self {
@@ -34,7 +34,7 @@ impl From<crate::catalog::CatalogError> for Refused {
     }
 }
 
-fn usage(text: impl Into<String>) -> Refused {
+pub(super) fn usage(text: impl Into<String>) -> Refused {
     Refused(Exit::Usage, text.into())
 }
 
@@ -104,7 +104,7 @@ pub(super) fn audit() -> Command {
         .arg(flag("json", "print it as JSON"))
 }
 
-fn tenant(help: &'static str) -> Arg {
+pub(super) fn tenant(help: &'static str) -> Arg {
     Arg::new("tenant")
         .long("tenant")
         .value_name("TENANT")
@@ -138,7 +138,7 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
 }
 
 /// The catalog of this data directory, which must be there.
-async fn open(config: &Config) -> Result<Catalog, Refused> {
+pub(super) async fn open(config: &Config) -> Result<Catalog, Refused> {
     if !config.catalog_file.exists() {
         return Err(usage(format!(
             "there is no catalog at {}: set WEIR_SINK_DATA_DIR to the sink's directory, and start the sink once before",
@@ -206,7 +206,7 @@ fn wanted(arguments: &ArgMatches, now_ns: i64) -> Result<Wanted, Refused> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, Refused> {
+pub(super) fn duration(text: &str) -> Result<Duration, Refused> {
     humantime::parse_duration(text).map_err(|_| {
         usage(format!(
             "{text:?} is not a duration: write it as in 90m or 7d"
@@ -333,7 +333,7 @@ fn deed(token: &Token, action: &str, object: String, now_ns: i64) -> Deed {
 }
 
 /// UTC, to the second.
-fn time(ns: i64) -> String {
+pub(super) fn time(ns: i64) -> String {
     let since = Duration::from_nanos(u64::try_from(ns).unwrap_or(0));
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }

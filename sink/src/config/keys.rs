@@ -93,7 +93,7 @@ const PLACES: [Key; 7] = [
     ),
 ];
 
-const TLS: [Key; 4] = [
+const TLS: [Key; 6] = [
     Key::new(
         "tls.cert",
         Path,
@@ -112,6 +112,18 @@ const TLS: [Key; 4] = [
         Path,
         "",
         "PEM file with the key of that CA; needed only where agents are to enrol",
+    ),
+    Key::new(
+        "enroll.cert_lifetime",
+        Duration,
+        "7d",
+        "how long a certificate that an agent gets is good; the agent renews it when two thirds are over",
+    ),
+    Key::new(
+        "enroll.grace",
+        Duration,
+        "30d",
+        "how long after its end it can still be renewed: an agent that was away longer needs a token again",
     ),
 ];
 

@@ -126,6 +126,7 @@ impl Call {
                 let headers = http::HeaderMap::new();
                 let asked = Asked {
                     address: self.caller.address(),
+                    certificate: None,
                     headers: &headers,
                     object: table::DELIVER,
                 };

@@ -3,12 +3,11 @@
 //! request's extensions.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::request::Parts;
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -65,8 +64,10 @@ async fn admit(access: &Access, request: &Parts) -> Result<Caller, Status> {
     let Some(need) = table::method(path) else {
         return Err(Status::unimplemented("there is no such method here"));
     };
+    let peer = request.extensions.get::<Peer>();
     let asked = access::Request {
-        address: address(&request.extensions),
+        address: peer.map(|peer| peer.address),
+        certificate: peer.and_then(|peer| peer.certificate.as_deref()),
         headers: &request.headers,
         object: path,
     };
@@ -74,11 +75,6 @@ async fn admit(access: &Access, request: &Parts) -> Result<Caller, Status> {
         .ask(asked, need)
         .await
         .map_err(|denied| status_of(&denied))
-}
-
-/// Where a call came from.
-fn address(extensions: &Extensions) -> Option<SocketAddr> {
-    extensions.get::<Peer>().map(|peer| peer.address)
 }
 
 /// A refusal as the caller sees it.

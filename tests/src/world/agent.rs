@@ -123,6 +123,17 @@ impl Agent {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
+    /// A command of `weir-agent` with this agent's settings.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let program = programs::agent();
+        let mut command = super::clean(&program, "WEIR_AGENT_", &self.variables, &self.directory);
+        command
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("weir-agent runs")
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -1,6 +1,6 @@
 //! Tokens of a sink, made by the command an operator uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use bytes::Bytes;
@@ -22,12 +22,55 @@ impl Sink {
         )
     }
 
+    /// Starts a sink that speaks TLS, by certificates of its own that `weir-sink certs init` makes first.
+    ///
+    /// # Panics
+    /// The command fails.
+    pub async fn start_tls(parent: &Path, settings: &[(&str, &str)]) -> Self {
+        let tls = parent.join("sink/data/tls");
+        let out = tls.to_str().expect("UTF-8");
+        let arguments = ["certs", "init", "--name", "localhost", "--out", out];
+        let made = run_once(&programs::sink(), &arguments, &[]);
+        assert!(made.status.success(), "{made:?}");
+        let file = |name: &str| format!("{out}/{name}");
+        let files = [
+            ("TLS_CERT", file("server.crt")),
+            ("TLS_KEY", file("server.key")),
+            ("TLS_CA", file("ca.crt")),
+            ("TLS_CA_KEY", file("ca.key")),
+        ];
+        let mut all: Vec<(&str, &str)> = settings.to_vec();
+        all.extend(files.iter().map(|(name, value)| (*name, value.as_str())));
+        Self::start(parent, &all).await
+    }
+
+    /// The certificate of the CA that a sink of [`Sink::start_tls`] has.
+    pub fn ca(&self) -> PathBuf {
+        std::path::absolute(self.data().join("tls/ca.crt")).expect("an absolute path")
+    }
+
+    /// A new token to enrol with, as the command shows it.
+    pub fn enroll_token(&self, arguments: &str) -> String {
+        self.made("enroll-token", arguments)
+    }
+
+    /// The same in a file beside the sink.
+    pub fn enroll_token_file(&self, name: &str, arguments: &str) -> PathBuf {
+        let path = self.data().join(name);
+        std::fs::write(&path, self.enroll_token(arguments)).expect("written");
+        std::path::absolute(path).expect("an absolute path")
+    }
+
     /// A new token, as the command shows it; `arguments` as in `--role reader --tenant plant`.
     ///
     /// # Panics
     /// The command fails.
     pub fn token(&self, arguments: &str) -> String {
-        let arguments: Vec<&str> = ["token", "create"]
+        self.made("token", arguments)
+    }
+
+    fn made(&self, command: &str, arguments: &str) -> String {
+        let arguments: Vec<&str> = [command, "create"]
             .into_iter()
             .chain(arguments.split_whitespace())
             .collect();

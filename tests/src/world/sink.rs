@@ -135,6 +135,7 @@ impl Sink {
         format!("http://{}", self.grpc)
     }
 
+    /// Whether its ports speak TLS.
     fn is_encrypted(&self) -> bool {
         self.variables.contains_key("TLS_CERT")
     }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::failed;
-use crate::catalog::{CatalogError, Deed, Deeds, Token};
+use crate::catalog::{CatalogError, Certificate, Deed, Deeds, EnrollToken, Token};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Access {
     pub(super) generation: i64,
     /// By id.
     tokens: BTreeMap<String, Token>,
-    audit: Vec<Deed>,
+    pub(super) enroll_tokens: Vec<EnrollToken>,
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) audit: Vec<Deed>,
 }
 
 impl Access {
