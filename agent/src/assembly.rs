@@ -116,8 +116,8 @@ impl Agent {
         let registry = Registry::new("weir_agent");
         registry.build_info(env!("CARGO_PKG_VERSION"));
         registry.process_metrics(clock.wall_ns());
-        let started_ns = clock.monotonic_ns();
-        let (lifecycle, grace) = (health.stage("agent", None), config.shutdown_grace);
+        let (started_ns, grace) = (clock.monotonic_ns(), config.shutdown_grace);
+        let lifecycle = health.stage("agent", None);
 
         let storage = Arc::clone(&ground.storage);
         let spool = Spool::open_at(ground, config.spool.clone())?;

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use weir_process::tls::{FileError, Fingerprint, Identity};
 
@@ -232,16 +232,21 @@ fn ca_params(name: &str) -> Result<CertificateParams, CertsError> {
 
 /// Another CA of the same machine must not have the same name.
 fn ca_name() -> Result<String, CertsError> {
+    Ok(format!("{CA_NAME}{:08x}", drawn()? >> 31))
+}
+
+/// A number from the system's random source, positive where it is read with a sign.
+fn drawn() -> Result<u64, CertsError> {
     let source = Path::new(weir_process::random::SYSTEM);
     let id = weir_process::random::id().map_err(|error| failed(source, error))?;
-    Ok(format!(
-        "{CA_NAME}{}",
-        &Fingerprint::of(&id).to_string()[..8]
-    ))
+    let half: [u8; 8] = std::array::from_fn(|place| id[place]);
+    Ok(u64::from_be_bytes(half) >> 1)
 }
 
 fn server_params(names: &Names, not_after: SystemTime) -> Result<CertificateParams, CertsError> {
     let mut params = CertificateParams::new(Vec::new())?;
+    // Another one each time: what is made from the key alone would be the same after a renewal.
+    params.serial_number = Some(SerialNumber::from(drawn()?));
     params.subject_alt_names = names.entries()?;
     params.distinguished_name = DistinguishedName::new();
     params

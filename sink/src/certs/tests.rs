@@ -86,12 +86,15 @@ fn a_renewed_certificate_has_the_same_key_and_the_names_it_had() {
     certs.init(&names(&["sink.example", "::1"])).unwrap();
     let before = fs::read(certs.server()).unwrap();
     let key = fs::read(certs.server_key()).unwrap();
+    let first = Identity::read(&certs.server(), &certs.server_key()).unwrap();
+    let serial = first.facts.serial;
     let made = certs.renew(&names(&["10.0.0.9"])).unwrap();
     assert_eq!(made.names, ["sink.example", "::1", "10.0.0.9"]);
     assert_eq!(fs::read(certs.server_key()).unwrap(), key);
     assert_ne!(fs::read(certs.server()).unwrap(), before);
     let server = Identity::read(&certs.server(), &certs.server_key()).unwrap();
     assert_eq!(server.facts.names, made.names);
+    assert_ne!(server.facts.serial, serial);
 }
 
 #[test]

@@ -258,7 +258,10 @@ async fn revoked_agents_and_spent_tokens_are_told_why() {
 
 /// Every text in which a secret could turn up, of both programs, after a whole run. Red when a token, or a line of a key, is
 /// in one of them.
-#[allow(clippy::too_many_lines, reason = "one run, and every place that is looked at")]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one run, and every place that is looked at"
+)]
 #[tokio::test]
 async fn no_secret_of_a_whole_run_turns_up_anywhere() {
     let place = tempfile::tempdir().expect("a directory");
