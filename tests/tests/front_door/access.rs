@@ -1,6 +1,7 @@
 //! Who may speak, and whose data they see: tokens, tenants, roles, the audit log.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use http::StatusCode;
 use serde_json::Value;
@@ -87,13 +88,16 @@ async fn sees_nothing(sink: &Sink, token: &str, stream: &str) {
 
 /// Not even by its true name.
 async fn reaches_no_file(sink: &Sink, token: &str) {
-    let files = std::fs::read_dir(sink.data().join("store/samples/tenant=north"));
-    let day = files
-        .expect("days")
-        .next()
-        .expect("a day")
-        .expect("a day")
-        .path();
+    // What is folded is written a moment later.
+    let days = sink.data().join("store/samples/tenant=north");
+    let first = |path: &Path| std::fs::read_dir(path).ok()?.next()?.ok();
+    let day = until("a file of the tenant", LIMIT, || async {
+        let day = first(&days)?.path();
+        let file = first(&day)?;
+        let is_whole = file.file_name().to_str()?.ends_with(".parquet");
+        is_whole.then_some(day)
+    })
+    .await;
     let parquet = std::fs::read_dir(&day)
         .expect("files")
         .next()

@@ -147,6 +147,8 @@ async fn an_agent_killed_while_it_enrols_goes_on_with_the_one_use_it_had() {
             let nowhere = [("SINK_URL", "https://localhost:1")];
             let mut agent = start(&home, &sink, &token, &nowhere).await;
             agent.kill();
+            // The key it may have drawn by then: the next life draws one.
+            let _ = std::fs::remove_dir_all(agent.data().join("identity"));
             agent.set("SINK_URL", &sink.url());
             agent.faults = Faults::kill(point, times);
             agent.launch().await;
