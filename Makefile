@@ -155,7 +155,8 @@ else
 	WEIR_SIM_SEEDS=$(or $(SEEDS),1000) WEIR_SIM_FROM=$(or $(FROM),1) cargo test -p weir-tests --test simulation -- --nocapture every_
 endif
 
-check: fmt lint proto-lint test gate ## what CI runs: formatting, lints, every test (licences and structure among them), ratios
+check: fmt lint proto-lint test gate images-check arm64-check ## what CI runs: formatting, lints, every test (licences and structure among them), ratios, images, arm64
+	@cat $(SKIPPED)/* 2>/dev/null || echo "all of it, nothing skipped"
 
 fmt: ## formatting is as rustfmt would have it
 	cargo fmt --all -- --check
