@@ -220,14 +220,19 @@ enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     NoTls,
+    /// The client does not trust what this server shows.
+    Untrusted,
+    /// What the client shows is of another CA.
     UnknownCa,
+    /// What the client shows is out of its time.
     Expired,
     Timeout,
     Other,
 }
 
-const REASONS: [Why; 5] = [
+const REASONS: [Why; 6] = [
     Why::NoTls,
+    Why::Untrusted,
     Why::UnknownCa,
     Why::Expired,
     Why::Timeout,
@@ -238,6 +243,7 @@ impl Why {
     fn label(self) -> Reason {
         let reason = match self {
             Self::NoTls => "no_tls",
+            Self::Untrusted => "untrusted",
             Self::UnknownCa => "unknown_ca",
             Self::Expired => "expired",
             Self::Timeout => "timeout",
@@ -297,7 +303,7 @@ impl Handshakes {
         );
         registry.register(
             "tls_handshake_failures",
-            "handshakes that did not lead to a connection, by reason: `no_tls`, `unknown_ca`, `expired`, `timeout`, `other`",
+            "handshakes that did not lead to a connection, by reason: `no_tls`, `untrusted` (the client does not trust this server), `unknown_ca` and `expired` (the client's certificate), `timeout`, `other`",
             inner.failed.clone(),
         );
     }
@@ -334,21 +340,21 @@ impl Handshakes {
 }
 
 fn reason(error: &io::Error) -> Why {
+    use AlertDescription as Alert;
     use CertificateError as Certificate;
     match words::cause(error) {
-        Some(
-            Error::AlertReceived(AlertDescription::UnknownCA)
-            | Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature),
-        ) => Why::UnknownCa,
-        Some(
-            Error::AlertReceived(AlertDescription::CertificateExpired)
-            | Error::InvalidCertificate(
-                Certificate::Expired
-                | Certificate::ExpiredContext { .. }
-                | Certificate::NotValidYet
-                | Certificate::NotValidYetContext { .. },
-            ),
-        ) => Why::Expired,
+        Some(Error::AlertReceived(
+            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateExpired,
+        )) => Why::Untrusted,
+        Some(Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
+            Why::UnknownCa
+        }
+        Some(Error::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        )) => Why::Expired,
         _ => Why::Other,
     }
 }

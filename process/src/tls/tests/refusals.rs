@@ -92,7 +92,7 @@ async fn a_client_says_why_it_does_not_trust_a_server() {
         .await
         .unwrap_err();
     assert!(other.contains("set THE_CA"), "{other}");
-    port.counts("tls_handshake_failures_total{reason=\"unknown_ca\"} 2\n")
+    port.counts("tls_handshake_failures_total{reason=\"untrusted\"} 3\n")
         .await;
 
     let (cert, key) = ours.sign("old", "localhost", SystemTime::now() - DAY);
@@ -108,7 +108,7 @@ async fn a_client_says_why_it_does_not_trust_a_server() {
     for part in ["expired on 20", "renew-server", "clock"] {
         assert!(expired.contains(part), "{part}: {expired}");
     }
-    old.counts("{reason=\"expired\"} 1").await;
+    old.counts("{reason=\"untrusted\"} 1").await;
 }
 
 #[tokio::test]
