@@ -19,9 +19,12 @@ mod authority;
 mod caller;
 mod denied;
 mod enrolment;
+mod follow;
 mod known;
+mod notes;
 mod pattern;
 mod refusals;
+mod shown;
 mod standing;
 pub mod table;
 #[cfg(test)]
@@ -29,13 +32,11 @@ mod tests;
 pub mod token;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use weir_process::clock::{Clock, SystemClock};
 use weir_process::metrics::Registry;
 use weir_process::metrics::prometheus_client::encoding::EncodeLabelSet;
@@ -45,24 +46,21 @@ use weir_process::secret::Secret;
 use weir_process::tls::Fingerprint;
 
 use crate::catalog::{Catalog, CatalogError, Deed};
-use crate::model::{DEFAULT_TENANT, Role, is_tenant};
+use crate::model::Role;
 
 pub use authority::Authority;
 pub use caller::{Caller, Who};
 pub use denied::Denied;
 pub use enrolment::{Enroll, Enrolment, EnrolmentError, Issued, RENEW, Renew};
+use follow::look;
 use known::{By, Known};
+pub(crate) use notes::say;
 pub use pattern::is_pattern;
-use refusals::{Like, Refusals};
+use refusals::Refusals;
+use shown::{at_home, bearer, confined};
 use standing::Standing;
 use table::Need;
 use token::Shown;
-
-/// How often there is a look at the catalog: a revocation takes effect within twice of it.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// A token nobody knows makes for a look at once, at most this often.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Refusals that wait to be noted.
 const MAX_WAITING: usize = 256;
@@ -278,220 +276,8 @@ impl Access {
         Arc::clone(&self.inner.known.borrow())
     }
 
-    /// A token that was just made is not in what is known yet. One look serves all who wait for it.
-    async fn look_for_somebody_new(&self) {
-        let came = Instant::now();
-        let mut looked = self.inner.looked.lock().await;
-        match *looked {
-            Some(at) if at >= came => return,
-            Some(at) => tokio::time::sleep_until(at + LOOK_AGAIN).await,
-            None => {}
-        }
-        *looked = Some(Instant::now());
-        if let Err(error) = self.refresh().await {
-            tracing::debug!(%error, "cannot look for a token that was just made");
-        }
-    }
-
-    /// Takes over what has changed.
-    async fn refresh(&self) -> Result<(), CatalogError> {
-        let Some(catalog) = &self.inner.catalog else {
-            return Ok(());
-        };
-        if catalog.access_generation().await? == self.known().generation {
-            return Ok(());
-        }
-        let known = look(catalog).await?;
-        tracing::debug!(generation = known.generation, "credentials have changed");
-        self.inner.known.send_replace(Arc::new(known));
-        Ok(())
-    }
-
-    /// Looks at the catalog again and again until told to stop, and notes refusals there.
-    pub async fn follow(self, token: CancellationToken) {
-        let waited = self.inner.waited.lock();
-        let waited = waited.unwrap_or_else(PoisonError::into_inner).take();
-        let mut waited = waited.expect("it is followed once");
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut failing = false;
-        loop {
-            let deed = tokio::select! {
-                biased;
-                () = token.cancelled() => break,
-                _ = ticks.tick() => None,
-                deed = waited.recv() => deed,
-            };
-            let done = match deed {
-                Some(deed) => self.write(vec![deed]).await,
-                None => self.refresh().await,
-            };
-            match done {
-                Ok(()) => failing = false,
-                Err(error) if !std::mem::replace(&mut failing, true) => tracing::warn!(
-                    %error,
-                    "the catalog cannot be asked for credentials: what was known before goes on to count"
-                ),
-                Err(_) => {}
-            }
-        }
-        let mut rest = Vec::new();
-        while let Ok(deed) = waited.try_recv() {
-            rest.push(deed);
-        }
-        if let Err(error) = self.write(rest).await {
-            tracing::debug!(%error, "the last refusals are not in the audit log");
-        }
-    }
-
-    /// Notes what a caller did. It has happened already: where the catalog is away the log of the program has it.
-    pub async fn note(&self, caller: &Caller, action: &str, object: &str, outcome: &str) {
-        let deed = Deed {
-            at_ns: self.inner.clock.wall_ns(),
-            tenant: caller.tenant().to_string(),
-            who: caller.who().to_string(),
-            action: action.to_owned(),
-            object: object.to_owned(),
-            outcome: outcome.to_owned(),
-            address: shown_address(caller.address()),
-        };
-        say(&deed);
-        if let Err(error) = self.write(vec![deed]).await {
-            tracing::error!(%error, action, object, "this is not in the audit log");
-        }
-    }
-
-    async fn write(&self, deeds: Vec<Deed>) -> Result<(), CatalogError> {
-        match &self.inner.catalog {
-            Some(catalog) if !deeds.is_empty() => catalog.record(&deeds).await,
-            _ => Ok(()),
-        }
-    }
-
     /// The catalog behind it, for reading the audit log.
     pub(crate) fn catalog(&self) -> Option<&Catalog> {
         self.inner.catalog.as_ref()
     }
-
-    /// Counts a refusal, and notes it unless one like it was noted a moment ago.
-    pub(crate) fn refuse(&self, denied: &Denied, caller: Option<&Caller>, request: Request<'_>) {
-        let inner = &self.inner;
-        let reason = denied.reason();
-        inner.refused.get_or_create(&Reason { reason }).inc();
-        let known = self.known();
-        let shown = bearer(request.headers)
-            .ok()
-            .flatten()
-            .and_then(Shown::parse);
-        let token = match shown {
-            Some(Shown::Made { id, .. }) => known.get(id),
-            _ => None,
-        };
-        let like = Like {
-            id: token.map(|token| token.id.clone()),
-            from: request.address.map(|address| address.ip()),
-            reason,
-        };
-        let refusals = inner.refusals.lock();
-        let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
-        if !refusals.is_news(like, inner.clock.monotonic_ns()) {
-            return;
-        }
-        drop(refusals);
-        let who = match (caller, token) {
-            (Some(caller), _) => caller.who().to_string(),
-            // Its secret may have been wrong.
-            (None, Some(token)) => format!("whoever showed token {} ({})", token.id, token.name),
-            (None, None) => "unknown".to_owned(),
-        };
-        let deed = Deed {
-            at_ns: inner.clock.wall_ns(),
-            tenant: token
-                .map(|token| token.tenant.to_string())
-                .unwrap_or_default(),
-            who,
-            action: "access".to_owned(),
-            object: request
-                .object
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(200)
-                .collect(),
-            outcome: format!("refused: {reason}"),
-            address: shown_address(request.address),
-        };
-        say(&deed);
-        if inner.waiting.try_send(deed).is_err() {
-            tracing::warn!("the catalog is slow: a refusal is not in the audit log");
-        }
-    }
-}
-
-async fn look(catalog: &Catalog) -> Result<Known, CatalogError> {
-    // First, so that a change in between is found again.
-    let generation = catalog.access_generation().await?;
-    let (tokens, certificates) = (catalog.tokens().await?, catalog.certificates().await?);
-    Ok(Known::new(generation, tokens, certificates))
-}
-
-/// What the one authorization header holds, if there is one.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Denied> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let (first, second) = (all.next(), all.next());
-    let Some(first) = first else {
-        return Ok(None);
-    };
-    let text = first.to_str().map_err(|_| Denied::Unreadable)?;
-    let (scheme, token) = text.split_once(' ').ok_or(Denied::Unreadable)?;
-    if second.is_some() || !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Denied::Unreadable);
-    }
-    Ok(Some(token.trim()))
-}
-
-/// The tenant somebody asks for.
-fn wanted(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers.get(TENANT_HEADER)
-}
-
-/// A caller has one tenant and may not ask for another.
-fn confined(caller: Caller, headers: &HeaderMap) -> Result<Caller, Denied> {
-    match wanted(headers) {
-        Some(other) if other.as_bytes() != caller.tenant.as_bytes() => Err(Denied::Tenant),
-        _ => Ok(caller),
-    }
-}
-
-/// Whoever is at home chooses the tenant.
-fn at_home(request: Request<'_>) -> Result<Caller, Denied> {
-    let tenant = wanted(request.headers).map_or(Some(DEFAULT_TENANT), |value| {
-        value.to_str().ok().filter(|slug| is_tenant(slug))
-    });
-    Ok(Caller {
-        tenant: tenant.ok_or(Denied::Tenant)?.into(),
-        who: Who::Local,
-        role: Role::Admin,
-        address: request.address,
-        standing: None,
-    })
-}
-
-fn shown_address(address: Option<SocketAddr>) -> String {
-    address
-        .map(|address| address.to_string())
-        .unwrap_or_default()
-}
-
-/// The audit log for whoever reads the program's log.
-pub(crate) fn say(deed: &Deed) {
-    let Deed {
-        tenant,
-        who,
-        action,
-        object,
-        outcome,
-        address,
-        ..
-    } = deed;
-    tracing::info!(target: "audit", tenant, who, action, object, outcome, address, "noted");
 }

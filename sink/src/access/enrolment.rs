@@ -13,8 +13,9 @@ use weir_process::tls::{Fingerprint, verifies};
 
 use super::authority::{Authority, RequestError, Signed};
 use super::denied::Denied;
+use super::notes::{say, shown_address};
 use super::token::Shown;
-use super::{Access, Request, pattern, say, shown_address};
+use super::{Access, Request, pattern};
 use crate::catalog::{Catalog, CatalogError, Certificate, Deed, EnrollToken, Enrolled};
 
 /// What the signature of a renewal begins with, so that it is one of nothing else.

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use http::{HeaderValue, header};
+use tokio_util::sync::CancellationToken;
 use weir_process::clock::ManualClock;
 
+use super::follow::LOOK_EVERY;
 use super::table::{METHODS, ROUTES};
 use super::token::{Wanted, make, make_local};
 use super::*;
 use crate::catalog::{Deeds, Memory};
+use crate::model::DEFAULT_TENANT;
 
 mod enrolment;
 
