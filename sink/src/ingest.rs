@@ -8,7 +8,7 @@
 //! * everything is validated before it is appended, nothing is acknowledged before it is durable;
 //! * a record is accepted exactly when it is the next one of its stream; older ones are
 //!   acknowledged again and not stored, a gap is refused with the expected sequence;
-//! * one connection owns a stream: a new Hello displaces the former owner and waits until what
+//! * a stream is the agent's that began it (see `owner`), and one connection's at a time: a new Hello displaces the former owner and waits until what
 //!   that one appended is durable, so that Welcome never speaks of anything that could be lost;
 //! * memory is bounded: windows are parts of one budget, and there is a limit to connections.
 //!
@@ -25,6 +25,7 @@ mod gate;
 mod load;
 mod lost;
 mod mark;
+mod owner;
 mod quota;
 mod restore;
 mod session;
@@ -59,6 +60,7 @@ pub use gate::Gate;
 pub(crate) use lost::Held;
 pub use lost::{LostStream, Wanted};
 pub use mark::{Mark, REASONS};
+pub use owner::Opener;
 pub use quota::{Over, PATIENCE, Quota};
 pub use restore::RestoreError;
 pub use session::{Session, Taken};
@@ -188,10 +190,10 @@ impl Ingest {
         &self.inner.metrics
     }
 
-    /// Takes over a stream for one call. Waits for its former owner, though not once `draining`.
+    /// Takes over a stream for one call. Waits for its former connection, though not once `draining`.
     pub async fn open(
         &self,
-        tenant: &str,
+        opener: &Opener<'_>,
         hello: &v1::Hello,
         draining: &CancellationToken,
     ) -> Result<(Session, v1::Welcome), Fault> {
@@ -199,22 +201,26 @@ impl Ingest {
         let heard_ns = self.inner.clock.wall_ns();
         let id = check_hello(hello)?;
         self.inner.gate.check()?;
-        let account = self.account(tenant, &hello.agent)?;
+        let account = self.account(opener.tenant, &hello.agent)?;
         let permit = Arc::clone(&self.inner.connections)
             .try_acquire_owned()
             .map_err(|_| Fault::Overloaded("too many connections".into()))?;
-        let slot = self.slot(StreamKey::new(tenant, id))?;
-        let displaced = CancellationToken::new();
-        std::mem::replace(&mut *hold(&slot.claim), displaced.clone()).cancel();
+        let slot = self.slot(StreamKey::new(opener.tenant, id))?;
+        let former = hold(&slot.claim).from;
+        let displaced = slot.claim(opener, &hello.agent)?;
+        if slot.lane.try_lock().is_err() {
+            self.tell_of_a_takeover(&slot, (former, opener.from), hello);
+        }
         let lane = tokio::select! {
             biased;
             lane = Arc::clone(&slot.lane).lock_owned() => lane,
-            () = displaced.cancelled() => return Err(Fault::Displaced),
+            () = displaced.cancelled() => return Err(slot.displaced()),
             () = draining.cancelled() => return Err(Fault::Draining),
             () = tokio::time::sleep(HANDOVER) => {
                 return Err(Fault::Overloaded("the former connection of this stream has not ended".into()));
             }
         };
+        slot.confirm(opener, &hello.agent)?;
         let boot_id = Bytes::copy_from_slice(&hello.boot_id);
         {
             let mut seen = hold(&slot.seen);

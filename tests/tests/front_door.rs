@@ -37,6 +37,8 @@ mod memory;
 mod newest;
 #[path = "front_door/outage.rs"]
 mod outage;
+#[path = "front_door/owners.rs"]
+mod owners;
 #[path = "front_door/poison.rs"]
 mod poison;
 #[path = "front_door/probes.rs"]

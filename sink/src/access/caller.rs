@@ -114,6 +114,20 @@ impl Caller {
         }
     }
 
+    /// The answer to an agent that says Hello for a stream which another one, that this is not for, has begun.
+    pub fn not_its_stream(&self, (said, owner): (&str, &str), stream: &str) -> Denied {
+        let is = match &self.who {
+            Who::Token { name, .. } | Who::Agent { name } => name.to_string(),
+            Who::Local | Who::Anonymous => said.to_owned(),
+        };
+        Denied::Stream {
+            is,
+            said: said.to_owned(),
+            stream: stream.to_owned(),
+            owner: owner.to_owned(),
+        }
+    }
+
     /// Ends when what was shown does not stand any more: it was revoked, or its time is over.
     pub async fn ended(self) -> Denied {
         match self.standing {

@@ -74,6 +74,22 @@ pub enum Denied {
         /// What Hello said.
         said: String,
     },
+    /// It is right, and the stream was begun by an agent it is not for.
+    #[error(
+        "stream {stream} belongs to agent {owner:?}, this is agent {said:?} with a credential for {is:?}. Was the agent renamed, \
+         give it a token whose pattern has both names until what it holds is delivered (`weir-sink token create --role \
+         agent`); does it run with a copy of another's data directory, give it an empty one"
+    )]
+    Stream {
+        /// The name or pattern the credential is for.
+        is: String,
+        /// What Hello said.
+        said: String,
+        /// Which.
+        stream: String,
+        /// Who began it.
+        owner: String,
+    },
     /// Another tenant was asked for.
     #[error(
         "this credential is for its own tenant alone: leave the weir-tenant header out, or use one made for that tenant"
@@ -109,7 +125,23 @@ impl Denied {
             | Self::UnknownCertificate
             | Self::RevokedCertificate(_)
             | Self::ExpiredCertificate(_) => Kind::Unauthenticated,
-            Self::Role { .. } | Self::Agent { .. } | Self::Tenant => Kind::Forbidden,
+            Self::Role { .. } | Self::Agent { .. } | Self::Stream { .. } | Self::Tenant => {
+                Kind::Forbidden
+            }
+        }
+    }
+
+    /// What it is about, for the audit log, where that is more than the request says.
+    pub fn object(&self) -> Option<String> {
+        match self {
+            Self::Stream {
+                said,
+                stream,
+                owner,
+                ..
+            } => Some(format!("stream {stream} of agent {owner}, by agent {said}")),
+            Self::Agent { said, .. } => Some(format!("agent {said}")),
+            _ => None,
         }
     }
 
@@ -124,6 +156,7 @@ impl Denied {
             Self::UsedUp(..) => "used_up",
             Self::Role { .. } => "role",
             Self::Agent { .. } => "agent",
+            Self::Stream { .. } => "stream",
             Self::Tenant => "tenant",
         }
     }

@@ -23,7 +23,7 @@ use weir_proto::v1::delivery_service_server::DeliveryService;
 use super::messages::Messages;
 use super::{gate, status_of};
 use crate::access::{Access, Caller, Denied, Request as Asked, table};
-use crate::ingest::{Fault, Ingest, Over, PATIENCE, Session};
+use crate::ingest::{Fault, Ingest, Opener, Over, PATIENCE, Session};
 
 /// How long a new call may stay silent.
 const HELLO_TIME: Duration = Duration::from_secs(15);
@@ -124,11 +124,12 @@ impl Call {
             End::Denied(denied) => {
                 self.ingest.metrics().ended(denied.kind().name());
                 let headers = http::HeaderMap::new();
+                let object = denied.object();
                 let asked = Asked {
                     address: self.caller.address(),
                     certificate: None,
                     headers: &headers,
-                    object: table::DELIVER,
+                    object: object.as_deref().unwrap_or(table::DELIVER),
                 };
                 self.access.refuse(&denied, Some(&self.caller), asked);
                 gate::status_of(&denied)
@@ -138,7 +139,7 @@ impl Call {
                 match fault {
                     // Said once by whoever stops, took over or watches the journal.
                     Fault::Draining
-                    | Fault::Displaced
+                    | Fault::Displaced(_)
                     | Fault::Overloaded(_)
                     | Fault::OverQuota(_) => {
                         tracing::debug!(reason = %fault, "call ended");
@@ -174,11 +175,19 @@ impl Call {
         }
         let checked = self.caller.check_agent(&hello.agent);
         checked.map_err(End::Denied)?;
-        let (session, welcome) = self
-            .ingest
-            .open(self.caller.tenant(), &hello, &self.draining)
-            .await
-            .map_err(End::Fault)?;
+        let caller = &self.caller;
+        let opener = Opener {
+            tenant: caller.tenant(),
+            from: caller.address(),
+            covers: &|name| caller.check_agent(name).is_ok(),
+        };
+        let opened = self.ingest.open(&opener, &hello, &self.draining).await;
+        let (session, welcome) = opened.map_err(|fault| match fault {
+            Fault::Foreign { stream, owner } => {
+                End::Denied(caller.not_its_stream((&hello.agent, &owner), &stream.to_string()))
+            }
+            fault => End::Fault(fault),
+        })?;
         tracing::debug!(
             agent = hello.agent,
             software = hello.software,
@@ -237,7 +246,7 @@ impl Call {
                 }
                 () = self.draining.cancelled(), if open => ending = Some(End::Fault(Fault::Draining)),
                 () = session.displaced().cancelled(), if open => {
-                    ending = Some(End::Fault(Fault::Displaced));
+                    ending = Some(End::Fault(session.displacement()));
                 }
                 denied = standing.as_mut(), if open => ending = Some(End::Denied(denied)),
                 () = tokio::time::sleep(GOODBYE_TIME), if !open => {

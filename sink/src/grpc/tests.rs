@@ -1,5 +1,6 @@
 //! Delivery through the port, in process: a hand-written client, a real journal on disk.
 
+mod owners;
 mod rig;
 mod waits;
 

@@ -1,5 +1,6 @@
 //! Why a call of Deliver ends, and why one batch can never be stored.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use weir_journal::AppendError;
@@ -7,7 +8,7 @@ use weir_proto::batch::DecodeError;
 use weir_proto::{limits, v1};
 
 use super::quota::Over;
-use crate::model::Kind;
+use crate::model::{Kind, StreamId};
 
 /// How long an agent is asked to wait when the sink is full.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
@@ -73,8 +74,16 @@ pub enum Fault {
         error: DecodeError,
     },
     /// A newer connection serves this stream.
-    #[error("another connection took over this stream")]
-    Displaced,
+    #[error("another connection took over this stream{}", place(*.0))]
+    Displaced(Option<SocketAddr>),
+    /// The stream is another agent's, which what was shown is not for.
+    #[error("stream {stream} belongs to agent {owner:?}")]
+    Foreign {
+        /// Which.
+        stream: StreamId,
+        /// Whose.
+        owner: String,
+    },
     /// The sink stops.
     #[error("sink is shutting down")]
     Draining,
@@ -102,7 +111,8 @@ impl Fault {
             | Self::CloseDisagrees { .. }
             | Self::Protocol { .. } => Kind::Precondition,
             Self::Invalid(_) => Kind::Invalid,
-            Self::Displaced => Kind::Displaced,
+            Self::Displaced(_) => Kind::Displaced,
+            Self::Foreign { .. } => Kind::Forbidden,
             Self::OverQuota(_) => Kind::OverQuota,
             Self::NotYet { .. } | Self::Draining | Self::Overloaded(_) | Self::JournalFailed(_) => {
                 Kind::Unavailable
@@ -114,12 +124,17 @@ impl Fault {
     /// How long the agent should wait before it tries again; nothing where trying again is no remedy.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Draining | Self::Displaced | Self::JournalFailed(_) => Some(RETRY_SOON),
+            Self::Draining | Self::Displaced(_) | Self::JournalFailed(_) => Some(RETRY_SOON),
             Self::Overloaded(_) | Self::NotYet { .. } => Some(RETRY_WHEN_FULL),
             Self::OverQuota(over) => Some(over.wait),
             _ => None,
         }
     }
+}
+
+/// From where, for whoever looks for the other one.
+fn place(from: Option<SocketAddr>) -> String {
+    from.map_or_else(String::new, |address| format!(", from {address}"))
 }
 
 impl From<AppendError> for Fault {

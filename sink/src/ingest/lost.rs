@@ -55,6 +55,10 @@ impl Held {
             streams: streams.collect(),
         })
     }
+
+    pub(super) fn streams(&self) -> &[StreamId] {
+        &self.streams
+    }
 }
 
 /// Which streams an operator gives up.

@@ -50,6 +50,7 @@ impl Ingest {
                 Dictionary::whole(table_of(&catalog.series_of(&key).await?).collect())
             };
             let slot = Slot::new(key.clone());
+            slot.begun_by(&ledger.agent);
             *hold(&slot.stream) = Stream::restored(mark_of(&ledger), ledger.closed, dictionary);
             *hold(&slot.seen) = Seen {
                 agent: ledger.agent.to_string(),
@@ -117,6 +118,7 @@ impl Ingest {
         for (series, _) in defined.filter(|(_, is_unwanted)| !is_unwanted) {
             self.inner.cardinality.know_defined(tenant, agent, series);
         }
+        slot.begun_by(agent);
         slot.stream().replay(number, &record, &envelope.unwanted);
         seen.agent = envelope.agent;
         seen.clock_offset_ns = envelope.clock_offset_ns;

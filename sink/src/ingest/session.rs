@@ -47,10 +47,10 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    async fn fault(&self) -> Fault {
+    async fn fault(&self, slot: &Slot) -> Fault {
         tokio::select! {
             biased;
-            () = self.displaced.cancelled() => Fault::Displaced,
+            () = self.displaced.cancelled() => slot.displaced(),
             () = self.draining.cancelled() => Fault::Draining,
         }
     }
@@ -104,7 +104,7 @@ impl Session {
             let through = tokio::select! {
                 biased;
                 through = self.ingest.inner.journal.committed(number) => through?,
-                fault = self.ends.fault() => return Err(fault),
+                fault = self.ends.fault(&self.slot) => return Err(fault),
                 () = tokio::time::sleep(HANDOVER) => {
                     return Err(Fault::Overloaded(
                         "what the former connection of this stream sent is not durable yet".into(),
@@ -131,6 +131,11 @@ impl Session {
     /// Cancelled when a newer connection wants this stream.
     pub fn displaced(&self) -> &CancellationToken {
         &self.ends.displaced
+    }
+
+    /// Why it ends then.
+    pub fn displacement(&self) -> Fault {
+        self.slot.displaced()
     }
 
     /// Whether the window lets another request in. One may always be outstanding.

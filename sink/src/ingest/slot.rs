@@ -2,23 +2,23 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio_util::sync::CancellationToken;
 use weir_proto::v1;
 
 use super::hold;
 use super::lost::Held;
 use super::mark::Mark;
+use super::owner::Claim;
 use super::stream::Stream;
 use crate::envelope::{self, ClockSample};
 use crate::model::StreamKey;
 
-/// One stream and who owns it.
+/// One stream, who began it and who delivers it.
 pub(super) struct Slot {
     pub(super) key: StreamKey,
     /// Held by the owner for as long as it may append.
     pub(super) lane: Arc<tokio::sync::Mutex<()>>,
-    /// Cancelled when a newer Hello wants the lane.
-    pub(super) claim: Mutex<CancellationToken>,
+    /// Whose it is, and who wants the lane.
+    pub(super) claim: Mutex<Claim>,
     pub(super) stream: Mutex<Stream>,
     pub(super) seen: Mutex<Seen>,
 }

@@ -9,7 +9,7 @@ use weir_tests::world::{Agent, Sink};
 
 use crate::stored::{LIMIT, assert_counted, counting, own, wait_own};
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for entry in std::fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
@@ -30,7 +30,7 @@ async fn line(sink: &Sink, stream: &str) -> Value {
 }
 
 /// A stream as the agent has it.
-async fn held(agent: &Agent, stream: &str) -> Option<Value> {
+pub(crate) async fn held(agent: &Agent, stream: &str) -> Option<Value> {
     let status = agent.status().await;
     let streams = status["streams"].as_array().expect("streams");
     let found = streams.iter().find(|line| line["stream_id"] == stream);

@@ -7,7 +7,7 @@ use tonic::Code;
 use weir_proto::v1;
 use weir_proto::v1::record::Record;
 
-use super::rig::{Client, Rig, batch, hello};
+use super::rig::{ANYBODY, Client, Rig, batch, hello};
 use crate::ingest::Fault;
 
 fn request(record: Record) -> v1::DeliverRequest {
@@ -45,7 +45,7 @@ async fn a_hello_that_waits_for_a_commit_ends_with_the_drain() {
     let rig = Rig::paused().await;
     let draining = CancellationToken::new();
     let hello = hello(1);
-    let open = || rig.ingest.open("default", &hello, &draining);
+    let open = || rig.ingest.open(&ANYBODY, &hello, &draining);
     let (mut former, _) = open().await.unwrap();
     former.take(request(batch(1, 0))).await;
     drop(former);
@@ -68,7 +68,7 @@ async fn records_that_wait_for_a_busy_journal_end_with_the_drain_and_have_not_ha
     let mut rig = Rig::with_queue(1).await;
     let draining = CancellationToken::new();
     let hello = hello(1);
-    let opened = rig.ingest.open("default", &hello, &draining).await;
+    let opened = rig.ingest.open(&ANYBODY, &hello, &draining).await;
     let (mut session, _) = opened.unwrap();
     let taken = session.take(request(batch(1, 0))).await;
     assert_eq!(taken.fault, None);
@@ -83,7 +83,7 @@ async fn records_that_wait_for_a_busy_journal_end_with_the_drain_and_have_not_ha
     drop(session);
     rig.commit();
     let draining = CancellationToken::new();
-    let opened = rig.ingest.open("default", &hello, &draining).await;
+    let opened = rig.ingest.open(&ANYBODY, &hello, &draining).await;
     let (mut session, welcome) = opened.unwrap();
     assert_eq!(welcome.durable_through, 1);
     let taken = soon(session.take(again)).await;

@@ -10,7 +10,7 @@ use weir_proto::v1::record::Record;
 
 use super::*;
 use crate::catalog::{self, Backend, Catalog, Commit, Faults, SeriesKey, StreamLedger};
-use crate::ingest::tests::{batch, defining, series};
+use crate::ingest::tests::{ANYBODY, batch, defining, series};
 use crate::ingest::{IngestConfig, Session};
 use crate::metrics::IngestMetrics;
 use crate::model::{DEFAULT_TENANT, StreamId};
@@ -71,7 +71,7 @@ impl World {
             ..v1::Hello::default()
         };
         let token = CancellationToken::new();
-        let opened = self.ingest.open(DEFAULT_TENANT, &hello, &token).await;
+        let opened = self.ingest.open(&ANYBODY, &hello, &token).await;
         opened.map(|(session, _)| session)
     }
 

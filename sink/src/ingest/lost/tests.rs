@@ -7,6 +7,7 @@ use weir_process::clock::ManualClock;
 use weir_proto::v1::record::Record;
 
 use super::*;
+use crate::ingest::tests::ANYBODY;
 use crate::ingest::{IngestConfig, Session};
 use crate::metrics::IngestMetrics;
 use crate::model::DEFAULT_TENANT;
@@ -65,7 +66,7 @@ impl World {
             ..v1::Hello::default()
         };
         let token = CancellationToken::new();
-        let opened = self.ingest.open(DEFAULT_TENANT, &hello, &token).await;
+        let opened = self.ingest.open(&ANYBODY, &hello, &token).await;
         opened.unwrap().0
     }
 

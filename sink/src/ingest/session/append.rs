@@ -109,7 +109,7 @@ impl Session {
             }
             tokio::select! {
                 biased;
-                fault = self.ends.fault() => return Err(fault),
+                fault = self.ends.fault(&self.slot) => return Err(fault),
                 () = tokio::time::sleep_until(deadline) => return Err(AppendError::Busy.into()),
                 _ = progress.changed() => {}
             }
