@@ -62,7 +62,8 @@ async fn silent_handshakes_do_not_keep_out_the_one_that_speaks() {
     let server = authority.server(None);
     let port = Port::echo(&server, Protocol::Http2).await;
     let mut silent = Vec::new();
-    for number in 0..700 {
+    // More than there is room for, and not more than the system keeps for later: none of them waits to connect.
+    for number in 0..600 {
         let mut tcp = TcpStream::connect(port.address).await.unwrap();
         if number % 2 == 0 {
             tcp.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
@@ -81,7 +82,7 @@ async fn silent_handshakes_do_not_keep_out_the_one_that_speaks() {
     assert!(in_flight <= 512, "{in_flight}");
 }
 
-/// Mutation: a connection that is closed at once, unread, resets what it was told.
+/// Mutation: a connection that is let go of once the answer is written, unread: its client hears of a reset.
 #[tokio::test]
 async fn who_speaks_no_tls_is_told_so() {
     let authority = Authority::new("CA");
@@ -91,7 +92,8 @@ async fn who_speaks_no_tls_is_told_so() {
         let mut tcp = TcpStream::connect(port.address).await.unwrap();
         tcp.write_all(words).await.unwrap();
         let mut answer = Vec::new();
-        let _ = tcp.read_to_end(&mut answer).await;
+        let ended = tcp.read_to_end(&mut answer).await;
+        assert!(ended.is_ok() || answer.is_empty(), "{ended:?}");
         String::from_utf8_lossy(&answer).into_owned()
     };
     let http = told(b"GET /readyz HTTP/1.1\r\nHost: sink\r\n\r\n").await;
