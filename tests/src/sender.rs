@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
-use tonic::{Status, Streaming};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
 use weir_proto::batch::{self, Block, Column, Values};
 use weir_proto::limits::{MAX_ATTRIBUTES, MAX_NAME_BYTES};
 use weir_proto::v1::Kind as ValueKind;
@@ -256,6 +256,21 @@ impl Call {
             .connect()
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
+        Self::over(channel, None, stream).await
+    }
+
+    /// The same over a connection there is, showing this token.
+    ///
+    /// # Errors
+    /// The status the sink ended the call with.
+    ///
+    /// # Panics
+    /// The token is none that a header could hold.
+    pub async fn over(
+        channel: Channel,
+        token: Option<&str>,
+        stream: &Stream,
+    ) -> Result<Self, Status> {
         let (requests, waiting) = mpsc::channel(64);
         let hello = DeliverRequest {
             hello: Some(stream.hello()),
@@ -265,11 +280,14 @@ impl Call {
             .send(hello)
             .await
             .expect("the receiver is held below");
-        let mut responses = DeliveryServiceClient::new(channel)
-            .max_decoding_message_size(weir_proto::limits::MAX_MESSAGE_BYTES)
-            .deliver(ReceiverStream::new(waiting))
-            .await?
-            .into_inner();
+        let mut request = Request::new(ReceiverStream::new(waiting));
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a token");
+            request.metadata_mut().insert("authorization", value);
+        }
+        let mut client = DeliveryServiceClient::new(channel)
+            .max_decoding_message_size(weir_proto::limits::MAX_MESSAGE_BYTES);
+        let mut responses = client.deliver(request).await?.into_inner();
         let first = timed(responses.message()).await?;
         let Some(Response::Welcome(welcome)) = first.and_then(|message| message.response) else {
             return Err(Status::internal("the first answer is not a Welcome"));

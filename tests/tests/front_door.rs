@@ -3,6 +3,8 @@
 
 #[path = "front_door/access.rs"]
 mod access;
+#[path = "front_door/audit.rs"]
+mod audit;
 #[path = "front_door/clocks.rs"]
 mod clocks;
 #[path = "front_door/configuration.rs"]
@@ -19,6 +21,8 @@ mod demo;
 mod disk;
 #[path = "front_door/doctor.rs"]
 mod doctor;
+#[path = "front_door/doors.rs"]
+mod doors;
 #[path = "front_door/enrolment.rs"]
 mod enrolment;
 #[path = "front_door/files.rs"]

@@ -165,7 +165,11 @@ async fn an_agent_killed_while_it_enrols_goes_on_with_the_one_use_it_had() {
 #[tokio::test]
 async fn a_certificate_is_renewed_again_and_again_while_readings_flow() {
     let place = tempfile::tempdir().expect("a directory");
-    let sink = Sink::start_tls(place.path(), &[("ENROLL_CERT_LIFETIME", "6s")]).await;
+    let settings = [
+        ("ENROLL_CERT_LIFETIME", "6s"),
+        ("STORE_FLUSH_INTERVAL", "100ms"),
+    ];
+    let sink = Sink::start_tls(place.path(), &settings).await;
     let token = sink.enroll_token_file("token", "--agent-pattern press-7");
     let mut agent = start(place.path(), &sink, &token, &[]).await;
     until("three renewals", LIMIT, || async {
@@ -187,7 +191,7 @@ async fn a_certificate_is_renewed_again_and_again_while_readings_flow() {
     agent.restart().await;
     wait_own(&agent, "acked", 20).await;
     assert!(agent.log().contains("has ended: asking for the next one"));
-    assert!(agent.terminate().await.success());
+    crate::audit::shows_it_all(&sink, &mut agent).await;
 }
 
 /// Red when a revoked agent goes on delivering or renews its way back, or a used, foreign or revoked token enrols.

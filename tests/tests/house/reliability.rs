@@ -1,10 +1,10 @@
-//! docs/reliability.md names tests and mutations: each test exists, and no mutation is missing.
+//! Documents name tests: each of them exists. docs/reliability.md names mutations, too: none is missing.
 
 use std::fs;
 
 use weir_fault::Mutant;
 
-use super::{MAY_IMPORT, root, sources};
+use super::{MAY_IMPORT, collect, root, sources};
 
 /// `file::test` in backticks; the file by the end of its path.
 fn named_tests(text: &str) -> Vec<(String, String)> {
@@ -41,6 +41,31 @@ fn every_promise_names_tests_that_exist() {
     let named = named_tests(&text);
     assert!(named.len() > 40, "{named:?}");
     assert!(missing(&named).is_empty(), "{:?}", missing(&named));
+}
+
+/// Those whose file is named as one: `file.rs::test`.
+fn named_by_file(text: &str) -> Vec<(String, String)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let by_file = quoted.filter(|quoted| quoted.contains(".rs::"));
+    by_file
+        .flat_map(|quoted| named_tests(&format!("`{quoted}`")))
+        .collect()
+}
+
+/// Mutation: a test that is renamed and not in the documents.
+#[test]
+fn every_document_names_tests_that_exist() {
+    let mut documents = vec![root().join("README.md")];
+    collect(&root().join("docs"), "md", &mut documents);
+    let mut found = 0;
+    for document in documents {
+        let text = fs::read_to_string(&document).expect("a document");
+        let named = named_by_file(&text);
+        found += named.len();
+        let missing = missing(&named);
+        assert!(missing.is_empty(), "{}: {missing:?}", document.display());
+    }
+    assert!(found > 30, "{found}");
 }
 
 #[test]
