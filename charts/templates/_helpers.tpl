@@ -90,11 +90,43 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- toYaml $settings -}}
 {{- end -}}
 
-{{/* Given (list root part): where a container's environment comes from, the ConfigMap of the release first. */}}
+{{/* Settings that are secrets; a test holds them equal to those of .env.example. */}}
+{{- define "weir.secretKeys" -}}
+- WEIR_AGENT_SINK_TOKEN
+- WEIR_AGENT_ENROLL_TOKEN
+- WEIR_SINK_TOKEN
+{{- end -}}
+
+{{/* Given (list root component): the secrets among its settings, as YAML of a map; empty where there are none. */}}
+{{- define "weir.secrets" -}}
+{{- $settings := include "weir.settings" . | fromYaml -}}
+{{- $secrets := dict -}}
+{{- range include "weir.secretKeys" . | fromYamlArray -}}
+{{- if hasKey $settings . -}}
+{{- $_ := set $secrets . (get $settings .) -}}
+{{- end -}}
+{{- end -}}
+{{- with $secrets }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
+{{/* Given (list root component ours): data of its ConfigMap: ours, and over it the settings that are no secrets. */}}
+{{- define "weir.config" -}}
+{{- $settings := include "weir.settings" . | fromYaml -}}
+{{- range include "weir.secretKeys" . | fromYamlArray -}}
+{{- $_ := unset $settings . -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite (index . 2) $settings) -}}
+{{- end -}}
+
+{{/* Given (list root part): where a container's environment comes from, the ConfigMap and the Secret of the release first. */}}
 {{- define "weir.envFrom" -}}
 {{- $part := index . 2 -}}
 - configMapRef:
     name: {{ include (printf "weir.%s" (index . 1)) (index . 0) }}
+{{- if include "weir.secrets" . }}
+- secretRef:
+    name: {{ include (printf "weir.%s" (index . 1)) (index . 0) }}
+{{- end }}
 {{- with $part.existingConfigMap }}
 - configMapRef:
     name: {{ . }}

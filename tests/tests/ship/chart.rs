@@ -97,6 +97,13 @@ fn wrong_values_are_refused_by_name() {
         (
             &[
                 "--set",
+                "sink.tls.enrolment=true,sink.tls.existingSecret=tls",
+            ],
+            "sink.tls.clientCaSecret",
+        ),
+        (
+            &[
+                "--set",
                 "agent.podMonitor.enabled=true,agent.hostAccess.network=true",
             ],
             "agent.podMonitor.enabled",
@@ -173,6 +180,73 @@ fn agents_are_pointed_at_the_sink_of_the_release() {
             .any(|port| port["port"] == 14317 && port["targetPort"] == "grpc"),
         "{ports:?}"
     );
+}
+
+/// Tokens stand in Secrets, whichever way they were given, and the pods have them. Red when `weir.secretKeys` misses one.
+#[test]
+fn secrets_never_stand_in_a_config_map() {
+    let example = fs::read_to_string(root().join(".env.example")).expect(".env.example");
+    let secret = example
+        .lines()
+        .filter_map(|line| line.strip_prefix("# or ")?.split_once("_FILE: "));
+    let keys: Vec<_> = secret.map(|(key, _)| key).collect();
+    assert!(keys.len() >= 3, "{keys:?}");
+    let place = tempfile::NamedTempFile::new().expect("a temporary file");
+    let lines = keys.iter().map(|key| format!("{key}=marker-{key}\n"));
+    fs::write(place.path(), lines.collect::<String>()).expect("written");
+    let file = format!("envFile={}", place.path().display());
+    let settings: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let part = if key.starts_with("WEIR_SINK_") {
+                "sink"
+            } else {
+                "agent"
+            };
+            format!("{part}.settings.{key}=marker-{key}")
+        })
+        .collect();
+    for arguments in [["--set-file", &file], ["--set", &settings.join(",")]] {
+        let objects = objects(&arguments);
+        for object in &objects {
+            let text = object.to_string();
+            assert!(
+                object["kind"] == "Secret" || !text.contains("marker-"),
+                "{text}"
+            );
+        }
+        for (part, kind) in [("sink", "StatefulSet"), ("agent", "DaemonSet")] {
+            let name = format!("weir-{part}");
+            let data = &object(&objects, "Secret", &name)["stringData"];
+            let own = keys
+                .iter()
+                .filter(|key| key.starts_with(&format!("WEIR_{}_", part.to_uppercase())));
+            for key in own {
+                assert_eq!(data[key], format!("marker-{key}"));
+            }
+            let container =
+                &object(&objects, kind, &name)["spec"]["template"]["spec"]["containers"][0];
+            let sources = container["envFrom"].as_array().expect("sources");
+            assert!(
+                sources.contains(&json!({"secretRef": {"name": name}})),
+                "{sources:?}"
+            );
+        }
+    }
+    assert!(objects(&[]).iter().all(|object| object["kind"] != "Secret"));
+}
+
+/// With a CA's key in its Secret the sink enrols; without the word for it the key is not read.
+#[test]
+fn agents_enrol_in_a_cluster() {
+    let sink = |arguments: &str| {
+        object(&objects(&["--set", arguments]), "ConfigMap", "weir-sink")["data"].clone()
+    };
+    let tls = "sink.tls.existingSecret=tls,sink.tls.clientCaSecret=ca";
+    let with = sink(&format!("{tls},sink.tls.enrolment=true"));
+    assert_eq!(with["WEIR_SINK_TLS_CA_KEY"], "/etc/weir/client-ca/ca.key");
+    assert_eq!(with["WEIR_SINK_TLS_CA"], "/etc/weir/client-ca/ca.crt");
+    assert!(sink(tls).get("WEIR_SINK_TLS_CA_KEY").is_none());
 }
 
 /// Pods meet the restricted Pod Security Standard unless a value asks for more, and each such value asks for one thing.
