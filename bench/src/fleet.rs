@@ -72,6 +72,9 @@ pub(crate) struct Args {
     /// A token of the role agent, where the sink asks for one.
     #[arg(long)]
     pub(crate) token: Option<String>,
+    /// File of the CA that signed the sink's certificate: the fleet speaks TLS.
+    #[arg(long)]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 impl Args {
@@ -93,6 +96,7 @@ impl Args {
             prefix: None,
             sync_dir: None,
             token: None,
+            ca: None,
         }
     }
 }

@@ -2,7 +2,6 @@
 //! the flood, in one run.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +60,10 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     let quota = ("LIMITS_TENANT_BYTES_PER_SECOND", args.quota.as_str());
     let sink = Sink::start(&args.programs, &[quota]).await?;
-    let (calm, wild) = (token(args, &sink, "calm")?, token(args, &sink, "wild")?);
+    let (calm, wild) = (
+        sink.token(&args.programs, "calm")?,
+        sink.token(&args.programs, "wild")?,
+    );
     let before = deliver(args, &sink, &calm).await?;
     let arguments = fleet::Args {
         sink: sink.grpc.clone(),
@@ -92,29 +94,6 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
         flood_requests,
         flood_refused,
     })
-}
-
-/// A token for the agents of a tenant, made as an operator makes it.
-fn token(args: &Args, sink: &Sink, tenant: &str) -> anyhow::Result<String> {
-    let made = Command::new(args.programs.join("weir-sink"))
-        .args([
-            "token",
-            "create",
-            "--role",
-            "agent",
-            "--agent-pattern",
-            "*",
-            "--tenant",
-            tenant,
-        ])
-        .env("WEIR_SINK_DATA_DIR", sink.data())
-        .output()?;
-    ensure!(
-        made.status.success(),
-        "no token: {}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-    Ok(String::from_utf8(made.stdout)?.trim().to_owned())
 }
 
 async fn deliver(args: &Args, sink: &Sink, token: &str) -> anyhow::Result<fleet::Outcome> {

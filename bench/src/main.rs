@@ -13,6 +13,7 @@ mod queries;
 mod replay;
 mod report;
 mod restart;
+mod tls;
 mod work;
 
 use std::io::Write;
@@ -46,6 +47,8 @@ enum Command {
     Flood(flood::Args),
     /// What an agent uses beside a sink: CPU, memory, switches, disk.
     Footprint(footprint::Args),
+    /// A sink within TLS beside one without: points per CPU-second, memory per idle connection.
+    Tls(tls::Args),
     /// The standard works into the tables and the chart of docs/performance.md.
     Report(report::Args),
     /// The same readings as Prometheus remote write or OTLP, to any server.
@@ -73,6 +76,7 @@ fn main() -> anyhow::Result<()> {
             Command::Restart(args) => say(&[restart::run(args).await?]),
             Command::Flood(args) => say(&[flood::run(args).await?]),
             Command::Footprint(args) => say(&[footprint::run(args).await?]),
+            Command::Tls(args) => say(&[tls::run(args).await?]),
             Command::Report(args) => report::run(args).await,
             Command::Replay(args) => say(&[replay::run(args).await?]),
             Command::Gate(args) => {

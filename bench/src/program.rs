@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -12,6 +12,9 @@ use crate::http;
 
 /// A sink that does not answer by then is broken.
 const START: Duration = Duration::from_secs(60);
+
+/// What the kernel counts CPU time in, on every machine of ours.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running sink; dropping it kills it and removes what it wrote.
 pub(crate) struct Sink {
@@ -96,6 +99,37 @@ impl Sink {
     /// CPU seconds it has used.
     pub(crate) async fn cpu_seconds(&self) -> anyhow::Result<f64> {
         http::metric(&self.http, "process_cpu_seconds_total").await
+    }
+
+    /// A token for all agents of a tenant, made as an operator makes it.
+    pub(crate) fn token(&self, programs: &Path, tenant: &str) -> anyhow::Result<String> {
+        let create = ["token", "create", "--role", "agent", "--agent-pattern", "*"];
+        let made = self.command(programs, &[&create[..], &["--tenant", tenant]].concat())?;
+        Ok(made.trim().to_owned())
+    }
+
+    /// What this sink's own program says to these arguments.
+    pub(crate) fn command(&self, programs: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let done = Command::new(programs.join("weir-sink"))
+            .args(arguments)
+            .env("WEIR_SINK_DATA_DIR", self.data())
+            .output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "{arguments:?}: {said}");
+        Ok(String::from_utf8(done.stdout)?)
+    }
+
+    /// CPU seconds so far, as the system says: without asking the sink.
+    pub(crate) fn cpu_of_process(&self) -> anyhow::Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name in parentheses may hold blanks; user and system time are the 14th and 15th field.
+        let rest = text.rsplit_once(") ").context("no name in stat")?.1;
+        let fields: Vec<&str> = rest.split(' ').collect();
+        let ticks = |place: usize| -> anyhow::Result<f64> {
+            Ok(fields.get(place).context("a short stat")?.parse()?)
+        };
+        let per_second = TICKS_PER_SECOND;
+        Ok((ticks(11)? + ticks(12)?) / per_second)
     }
 
     /// Memory that is its own, in KiB: not that of files.

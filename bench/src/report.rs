@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use crate::gate::programs;
 use crate::work::{self, LARGE, SINGLE, SMALL};
-use crate::{connections, footprint, restart};
+use crate::{connections, footprint, restart, tls};
 
 const BEGIN: &str = "<!-- weir-bench report: begin -->";
 const END: &str = "<!-- weir-bench report: end -->";
@@ -72,6 +72,13 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         flood: 4,
     };
     let many = connections::run(&many).await?;
+    let both = tls::Args {
+        programs: Some(programs.clone()),
+        points: (20_000_000.0 * args.part) as u64 + 100_000,
+        rounds: 3,
+        connections: (1000.0 * args.part) as u32 + 60,
+    };
+    let both = tls::run(&both).await?;
     let again = restart::Args {
         programs: Some(programs),
         mib: (1024.0 * args.part) as u64 + 64,
@@ -83,6 +90,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
         table::works(&works),
         table::agents(&agents),
         table::connections(&many),
+        table::tls(&both),
         table::restart(&again),
     ];
     let text = format!("{head}{BEGIN}\n{}\n{END}{tail}", tables.join("\n"));

@@ -1,14 +1,19 @@
 //! One agent of the fleet: encodes, sends within the window, waits for acknowledgements.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use hyper_util::rt::TokioIo;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Endpoint;
+use tonic::transport::{Endpoint, Uri};
+use weir_process::tls::{Client, ClientSettings, Trust};
 use weir_proto::batch::{self, Block, Column, Values};
 use weir_proto::v1::deliver_response::Response;
 use weir_proto::v1::delivery_service_client::DeliveryServiceClient;
@@ -145,6 +150,18 @@ struct Waiting {
     sent: Instant,
 }
 
+/// A connection within TLS, as an agent makes it.
+async fn encrypted(client: Arc<Client>, url: Uri) -> anyhow::Result<TokioIo<impl Wire>> {
+    let (host, port) = (url.host().context("a host")?, url.port_u16());
+    let tcp = TcpStream::connect((host, port.context("a port")?)).await?;
+    tcp.set_nodelay(true)?;
+    Ok(TokioIo::new(client.connect(tcp, host, b"h2").await?))
+}
+
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// The call and what is under way in it.
 pub(crate) struct Link {
     requests: mpsc::Sender<DeliverRequest>,
@@ -156,13 +173,24 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn open(args: &Args, agent: &str, index: u32) -> anyhow::Result<Self> {
-        let channel = Endpoint::from_shared(args.sink.clone())?
+        let endpoint = Endpoint::from_shared(args.sink.clone())?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(4 << 20)
-            .connect_timeout(Duration::from_secs(30))
-            .connect()
-            .await
-            .with_context(|| format!("cannot reach the sink at {}", args.sink))?;
+            .connect_timeout(Duration::from_secs(30));
+        let connected = match &args.ca {
+            None => endpoint.connect().await,
+            Some(ca) => {
+                let client = Arc::new(Client::new(ClientSettings {
+                    trust: Trust::File(ca.clone()),
+                    identity: None,
+                    setting: "--ca",
+                }));
+                let service = tower::service_fn(move |url| encrypted(Arc::clone(&client), url));
+                endpoint.connect_with_connector(service).await
+            }
+        };
+        let channel =
+            connected.with_context(|| format!("cannot reach the sink at {}", args.sink))?;
         let (requests, waiting) = mpsc::channel(4);
         let mut stream_id = index.to_be_bytes().to_vec();
         stream_id.extend_from_slice(&agent.as_bytes()[agent.len().saturating_sub(12)..]);

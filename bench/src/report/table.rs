@@ -1,7 +1,7 @@
 //! The tables of the report, in Markdown.
 
 use crate::work::Measured;
-use crate::{connections, footprint, restart};
+use crate::{connections, footprint, restart, tls};
 
 /// The machine, the commit and the command.
 pub(super) fn machine(commit: &str) -> anyhow::Result<String> {
@@ -97,6 +97,20 @@ pub(super) fn connections(many: &connections::Outcome) -> String {
     let mut text = format!("| {} connections, no TLS | |\n|---|---|\n", many.agents);
     for (what, value) in rows {
         text += &format!("| {what} | {value:.1} |\n");
+    }
+    text
+}
+
+/// With TLS beside without.
+pub(super) fn tls(tls: &tls::Outcome) -> String {
+    let mut text = format!(
+        "| 100 samples of 100 metrics per batch; with TLS {:.2} of the points per CPU-second | M points per CPU-second | ack p50, ms | ack p99, ms | \
+         KiB per idle connection | KiB more some time after a large message |\n|---|---|---|---|---|---|\n",
+        tls.share()
+    );
+    for (name, [points, p50, p99, idle, large]) in tls.rows() {
+        text +=
+            &format!("| {name} | {points:.2} | {p50:.0} | {p99:.0} | {idle:.1} | {large:.1} |\n");
     }
     text
 }
