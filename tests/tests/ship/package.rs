@@ -91,7 +91,12 @@ fn the_package_installs_delivers_and_leaves_what_it_should() {
     machine.shell(&format!(
         "sed -i 's#^WEIR_AGENT_SINK_URL=.*#WEIR_AGENT_SINK_URL=http://{sink}:4317#' {SETTINGS}"
     ));
-    machine.shell(&format!("echo WEIR_AGENT_NAME=packaged >>{SETTINGS}"));
+    for line in [
+        "WEIR_AGENT_NAME=packaged",
+        "WEIR_AGENT_ALLOW_PLAINTEXT=true",
+    ] {
+        machine.shell(&format!("echo {line} >>{SETTINGS}"));
+    }
 
     machine.shell(&format!("install -d -m 700 -o {USER} -g {USER} {SPOOL}"));
     let checked = machine.service(&machine.unit("ExecStartPre"), &[]);
