@@ -7,7 +7,10 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Key, Kind, Reader};
 use crate::env::Environment;
@@ -90,7 +93,7 @@ impl Logging {
 }
 
 /// A filter that cannot be misread: a bare word must be a level, not the name of a part to log in full.
-fn filter(text: &str) -> Result<EnvFilter, LoggingError> {
+fn filter(text: &str) -> Result<Targets, LoggingError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let fault = || LoggingError::Filter(text.to_owned());
     let bare = |part: &str| !part.contains(['=', '[', ':', '_']);
@@ -101,7 +104,7 @@ fn filter(text: &str) -> Result<EnvFilter, LoggingError> {
     if wrong {
         return Err(fault());
     }
-    EnvFilter::try_new(text).map_err(|_| fault())
+    text.parse().map_err(|_| fault())
 }
 
 /// Starts logging for the whole process. Call it once, after the configuration has been read.
@@ -109,16 +112,20 @@ fn filter(text: &str) -> Result<EnvFilter, LoggingError> {
 /// # Errors
 /// When the filter cannot be read or logging was set up before.
 pub fn init(logging: &Logging) -> Result<(), LoggingError> {
+    let filter = filter(&logging.filter)?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(&logging.filter)?)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr)
         // A closed standard error must not end the program.
         .log_internal_errors(false);
     let done = match logging.format {
-        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Json => {
+            let lines = builder.json().flatten_event(true).finish();
+            lines.with(filter).try_init()
+        }
         Format::Text => {
             let color = logging.color && std::io::stderr().is_terminal();
-            builder.with_ansi(color).try_init()
+            builder.with_ansi(color).finish().with(filter).try_init()
         }
     };
     done.map_err(|_| LoggingError::Twice)

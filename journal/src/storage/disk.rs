@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::{File, Lock, Storage};
 
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Zeros are written in pieces of this size.
+const ZEROS: u64 = 64 << 10;
 
 /// Files on the machine's file systems.
 #[derive(Debug, Clone, Copy, Default)]
@@ -143,10 +144,11 @@ impl File for fs::File {
 
 /// Reserves room on file systems that cannot do it themselves.
 fn write_zeros(file: &fs::File, length: u64) -> io::Result<()> {
+    let zeros = vec![0; length.min(ZEROS) as usize];
     let mut at = 0;
     while at < length {
-        let count = (length - at).min(ZEROS.len() as u64);
-        file.write_all_at(&ZEROS[..count as usize], at)?;
+        let count = (length - at).min(ZEROS);
+        file.write_all_at(&zeros[..count as usize], at)?;
         at += count;
     }
     Ok(())
