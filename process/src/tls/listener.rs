@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 /// Accepts connections at one port.
 pub struct Listener {
     tcp: TcpListener,
-    tls: Option<(Server, Protocol)>,
+    tls: Option<Arc<dyn Handshaker>>,
     handshakes: JoinSet<Option<Stream>>,
     /// Those that run, the oldest first.
     begun: VecDeque<(Instant, AbortHandle)>,
@@ -64,7 +65,7 @@ impl From<TcpListener> for Listener {
 impl Listener {
     pub(super) fn tls(tcp: TcpListener, server: Server, protocol: Protocol) -> Self {
         Self {
-            tls: Some((server, protocol)),
+            tls: Some(Arc::new(Shaker { server, protocol })),
             ..Self::from(tcp)
         }
     }
@@ -72,13 +73,13 @@ impl Listener {
     /// The next connection. Nothing is lost when this is dropped before it is done.
     pub async fn accept(&mut self) -> Stream {
         loop {
-            let Some((server, protocol)) = self.tls.clone() else {
+            let Some(tls) = self.tls.clone() else {
                 let (stream, address) = tcp(&self.tcp).await;
                 return Stream::plain(stream, address);
             };
-            let in_flight = &server.handshakes().inner.in_flight;
+            let in_flight = &tls.handshakes().inner.in_flight;
             in_flight.set(i64::try_from(self.handshakes.len()).unwrap_or(i64::MAX));
-            let full_until = self.full_until(server.handshakes());
+            let full_until = self.full_until(tls.handshakes());
             tokio::select! {
                 biased;
                 Some(done) = self.handshakes.join_next() => {
@@ -88,8 +89,7 @@ impl Listener {
                 }
                 () = until(full_until), if full_until.is_some() => {}
                 (stream, address) = tcp(&self.tcp), if full_until.is_none() => {
-                    let shaking = shake(server.clone(), protocol, stream, address);
-                    let handle = self.handshakes.spawn(shaking);
+                    let handle = self.handshakes.spawn(tls.shake(stream, address));
                     self.begun.push_back((Instant::now(), handle));
                 }
             }
@@ -140,6 +140,30 @@ async fn tcp(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+type Shaking = Pin<Box<dyn Future<Output = Option<Stream>> + Send>>;
+
+/// Makes handshakes. Behind a table of functions: a program that serves no TLS does not carry a server's half of it.
+trait Handshaker: Send + Sync {
+    fn shake(&self, stream: TcpStream, address: SocketAddr) -> Shaking;
+
+    fn handshakes(&self) -> &Handshakes;
+}
+
+struct Shaker {
+    server: Server,
+    protocol: Protocol,
+}
+
+impl Handshaker for Shaker {
+    fn shake(&self, stream: TcpStream, address: SocketAddr) -> Shaking {
+        Box::pin(shake(self.server.clone(), self.protocol, stream, address))
+    }
+
+    fn handshakes(&self) -> &Handshakes {
+        self.server.handshakes()
     }
 }
 

@@ -30,8 +30,13 @@ pub struct Stream {
 
 enum Wire {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    /// Behind a table of functions: a program that serves no TLS does not carry what reads and writes it.
+    Tls(Box<dyn Encrypted>),
 }
+
+trait Encrypted: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl Encrypted for TlsStream<TcpStream> {}
 
 impl Stream {
     pub(super) fn plain(stream: TcpStream, address: SocketAddr) -> Self {
@@ -72,7 +77,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match &mut self.wire {
             Wire::Plain(wire) => Pin::new(wire).poll_read(context, buffer),
-            Wire::Tls(wire) => Pin::new(wire).poll_read(context, buffer),
+            Wire::Tls(wire) => Pin::new(&mut **wire).poll_read(context, buffer),
         }
     }
 }
@@ -85,7 +90,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.wire {
             Wire::Plain(wire) => Pin::new(wire).poll_write(context, bytes),
-            Wire::Tls(wire) => Pin::new(wire).poll_write(context, bytes),
+            Wire::Tls(wire) => Pin::new(&mut **wire).poll_write(context, bytes),
         }
     }
 
@@ -96,7 +101,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.wire {
             Wire::Plain(wire) => Pin::new(wire).poll_write_vectored(context, slices),
-            Wire::Tls(wire) => Pin::new(wire).poll_write_vectored(context, slices),
+            Wire::Tls(wire) => Pin::new(&mut **wire).poll_write_vectored(context, slices),
         }
     }
 
@@ -110,14 +115,14 @@ impl AsyncWrite for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.wire {
             Wire::Plain(wire) => Pin::new(wire).poll_flush(context),
-            Wire::Tls(wire) => Pin::new(wire).poll_flush(context),
+            Wire::Tls(wire) => Pin::new(&mut **wire).poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.wire {
             Wire::Plain(wire) => Pin::new(wire).poll_shutdown(context),
-            Wire::Tls(wire) => Pin::new(wire).poll_shutdown(context),
+            Wire::Tls(wire) => Pin::new(&mut **wire).poll_shutdown(context),
         }
     }
 }
