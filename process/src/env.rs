@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, value_parser};
 
+use crate::secret::Secret;
+
 const FILE_FLAG: &str = "env-file";
 
-/// The variables a program was started with, read once.
+/// The variables a program was started with, read once. `Debug` shows names and no values.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Secret>,
     unreadable: BTreeSet<String>,
 }
 
@@ -136,7 +138,7 @@ impl Environment {
             };
             match value.into_string() {
                 Ok(value) => {
-                    environment.values.insert(name, value);
+                    environment.values.insert(name, value.into());
                 }
                 Err(_) => {
                     environment.unreadable.insert(name);
@@ -150,7 +152,7 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values
             .get(name)
-            .map(String::as_str)
+            .map(Secret::expose)
             .filter(|value| !value.is_empty())
     }
 
@@ -167,7 +169,7 @@ impl Environment {
         self.values
             .iter()
             .filter(move |(name, _)| name.starts_with(prefix))
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .map(|(name, value)| (name.as_str(), value.expose()))
     }
 }
 
@@ -175,7 +177,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let values = pairs
             .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
+            .map(|(name, value)| (name.into(), Secret::new(value)))
             .collect();
         Self {
             values,

@@ -108,8 +108,8 @@ pub struct Asking {
     pub enrolment: Option<Enrolment>,
 }
 
-/// What a request shows of who sends it.
-#[derive(Debug, Clone, Copy)]
+/// What a request shows of who sends it. Without `Debug`: the headers hold the token.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// Of the other side.
     pub address: Option<SocketAddr>,

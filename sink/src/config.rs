@@ -131,7 +131,7 @@ impl Config {
         let sources = Sources {
             flags: keys
                 .iter()
-                .map(|(key, value)| (*key, (*value).to_owned()))
+                .map(|(key, value)| (*key, (*value).into()))
                 .collect(),
             ..Sources::default()
         };

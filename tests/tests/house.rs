@@ -3,6 +3,8 @@
 
 #[path = "house/reliability.rs"]
 mod reliability;
+#[path = "house/secrets.rs"]
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::fs;

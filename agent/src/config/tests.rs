@@ -10,7 +10,7 @@ use crate::sensors::{Kind, Mode};
 fn read_with(pairs: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
     let sources = Sources {
         environment: pairs.iter().copied().collect(),
-        file: file.map(|text| (PathBuf::from("agent.toml"), text.to_owned())),
+        file: file.map(|text| (PathBuf::from("agent.toml"), text.into())),
         ..Sources::default()
     };
     let reader = Reader::new(&TABLE, &sources);
@@ -320,5 +320,41 @@ fn rates_and_waits_without_reason_are_refused_with_their_values() {
         ("BATCH_MAX_AGE", "24h"),
     ] {
         read(&[(&format!("WEIR_AGENT_{key}"), value)]).unwrap();
+    }
+}
+
+/// Every key that the table calls secret, wherever it is set. Mutations: `Secret` with a derived `Debug`; a key whose value is kept
+/// as text.
+#[test]
+fn no_debug_output_shows_a_secret_of_the_table() {
+    const MARKER: &str = "weir_hunter2marker";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, MARKER).unwrap();
+    let secrets: Vec<_> = TABLE.keys().filter(|key| key.secret).collect();
+    assert!(secrets.len() >= 2, "{secrets:?}");
+    for key in secrets {
+        let variable = TABLE.variable(key);
+        let twin = format!("{variable}_FILE");
+        let url = ("WEIR_AGENT_SINK_URL", "https://localhost:4317");
+        let in_file = format!("{} = \"{MARKER}\"", key.name);
+        for (name, value, text) in [
+            (variable.as_str(), MARKER, ""),
+            (twin.as_str(), path.to_str().unwrap(), ""),
+            ("WEIR_AGENT_NAME", "press-7", in_file.as_str()),
+        ] {
+            let sources = Sources {
+                environment: [url, (name, value)].into_iter().collect(),
+                file: Some((PathBuf::from("agent.toml"), text.into())),
+                ..Sources::default()
+            };
+            let reader = Reader::new(&TABLE, &sources);
+            let before = format!("{sources:?} {sources:#?} {reader:?} {reader:#?}");
+            let config = Config::read(reader, &sources.environment).unwrap();
+            let shown = format!("{before} {config:?} {config:#?}");
+            assert!(!shown.contains(MARKER), "{}: {shown}", key.name);
+            let effective = config.effective.get(key.name).unwrap();
+            assert_eq!(effective.value, "***");
+        }
     }
 }

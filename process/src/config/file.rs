@@ -1,6 +1,7 @@
 //! The settings file: TOML text into values by key name, and what in it nobody knows.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
@@ -8,13 +9,25 @@ use toml::Value;
 use super::faults::Faults;
 use super::resolve::suggestion;
 use super::table::Table;
+use crate::secret::Secret;
 
 /// What a settings file says.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Contents {
     pub(super) path: PathBuf,
-    pub(super) values: BTreeMap<&'static str, String>,
+    pub(super) values: BTreeMap<&'static str, Secret>,
     pub(super) sections: BTreeMap<&'static str, Value>,
+}
+
+/// Without values: those of sections are not known to hold no secret.
+impl fmt::Debug for Contents {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Contents")
+            .field("path", &self.path)
+            .field("values", &self.values)
+            .field("sections", &self.sections.keys())
+            .finish()
+    }
 }
 
 /// Reads the text of a settings file. Faults name the file and the entry.
@@ -56,7 +69,7 @@ fn walk(table: &Table, name: &str, value: &Value, contents: &mut Contents, fault
     match (table.find(name), value) {
         (Some(key), _) => match scalar(value) {
             Some(text) => {
-                contents.values.insert(key.name, text);
+                contents.values.insert(key.name, text.into());
             }
             None => faults.push(
                 entry(),

@@ -142,12 +142,12 @@ impl Reader {
 
     /// A path; empty when it is not given.
     pub fn path(&mut self, name: &str) -> PathBuf {
-        PathBuf::from(self.value(name).text)
+        PathBuf::from(self.value(name).text.expose())
     }
 
     /// Text; empty when it is not given.
     pub fn text(&mut self, name: &str) -> String {
-        self.value(name).text
+        self.value(name).text.expose().to_owned()
     }
 
     /// A secret, empty when it is not given, and the file it was read from if it was.
@@ -157,7 +157,7 @@ impl Reader {
             Source::SecretFile(path) => Some(path),
             _ => None,
         };
-        (Secret::new(value.text), file)
+        (value.text, file)
     }
 
     /// A part of the settings file that is not made of keys, as it stands there.
@@ -191,7 +191,7 @@ impl Reader {
         let setting = |key: &'static Key| {
             let value = self.peek(key.name);
             let variable = self.table.variable(key);
-            Setting::new(key, variable, &value.text, value.source.clone())
+            Setting::new(key, variable, value.text.expose(), value.source.clone())
         };
         Effective(self.table.keys().map(setting).collect())
     }
@@ -240,7 +240,7 @@ impl Reader {
             self.missing(name);
             return stand_in;
         }
-        match read(&value.text) {
+        match read(value.text.expose()) {
             Ok(value) => value,
             Err(message) => {
                 self.refuse(name, message);
@@ -252,10 +252,10 @@ impl Reader {
 
     fn optional<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let value = self.value(name);
-        if value.text.is_empty() || value.text.eq_ignore_ascii_case(OFF) {
+        if value.text.is_empty() || value.text.expose().eq_ignore_ascii_case(OFF) {
             return None;
         }
-        match read(&value.text) {
+        match read(value.text.expose()) {
             Ok(value) => Some(value),
             Err(message) => {
                 self.refuse(name, message);

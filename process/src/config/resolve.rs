@@ -11,16 +11,17 @@ use super::faults::Faults;
 use super::file::{self, Contents};
 use super::table::{CONFIG_FLAG, Key, NO_ENVIRONMENT_FLAG, Table};
 use crate::env::Environment;
+use crate::secret::Secret;
 
-/// Where values may come from, as read and not yet understood.
+/// Where values may come from, as read and not yet understood. `Debug` shows no value: any may be a secret.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// Values given as flags, by key name.
-    pub flags: BTreeMap<&'static str, String>,
+    pub flags: BTreeMap<&'static str, Secret>,
     /// The environment; empty when it must not be looked at.
     pub environment: Environment,
     /// The settings file: its path and its text.
-    pub file: Option<(PathBuf, String)>,
+    pub file: Option<(PathBuf, Secret)>,
     /// What was already wrong while gathering.
     pub faults: Faults,
 }
@@ -28,7 +29,7 @@ pub struct Sources {
 /// One value and where it came from.
 #[derive(Clone, Debug)]
 pub(super) struct Value {
-    pub(super) text: String,
+    pub(super) text: Secret,
     pub(super) source: Source,
 }
 
@@ -66,7 +67,7 @@ impl Sources {
         };
         if let Some(path) = path {
             match fs::read_to_string(&path) {
-                Ok(text) => sources.file = Some((PathBuf::from(path), text)),
+                Ok(text) => sources.file = Some((PathBuf::from(path), text.into())),
                 Err(error) => {
                     let message = format!("cannot read {path}: {}", error.kind());
                     sources.faults.push(name, message);
@@ -84,7 +85,7 @@ pub(super) fn resolve(table: &Table, sources: &Sources) -> Resolved {
         ..Resolved::default()
     };
     if let Some((path, text)) = &sources.file {
-        resolved.file = file::read(table, path, text, &mut resolved.faults);
+        resolved.file = file::read(table, path, text.expose(), &mut resolved.faults);
     }
     let mut known: BTreeSet<String> = BTreeSet::from([table.file_variable()]);
     for key in table.keys() {
@@ -106,9 +107,9 @@ fn pick(key: &'static Key, variable: &str, sources: &Sources, resolved: &mut Res
         faults.push(variable, "is not UTF-8 text: write it anew");
     }
     if let Some(text) = sources.flags.get(key.name).filter(|text| !text.is_empty()) {
-        let text = unwrapped(&format!("--{}", key.flag()), text, faults);
+        let text = unwrapped(&format!("--{}", key.flag()), text.expose(), faults);
         return Value {
-            text,
+            text: text.into(),
             source: Source::Flag,
         };
     }
@@ -125,7 +126,7 @@ fn pick(key: &'static Key, variable: &str, sources: &Sources, resolved: &mut Res
         let text = unwrapped(variable, text, faults);
         if !text.is_empty() {
             return Value {
-                text,
+                text: text.into(),
                 source: Source::Environment,
             };
         }
@@ -133,7 +134,7 @@ fn pick(key: &'static Key, variable: &str, sources: &Sources, resolved: &mut Res
     if let Some(path) = path {
         match fs::read_to_string(path) {
             Ok(text) => {
-                let text = text.trim_end_matches(['\r', '\n']).to_owned();
+                let text = Secret::new(text.trim_end_matches(['\r', '\n']));
                 let source = Source::SecretFile(PathBuf::from(path));
                 return Value { text, source };
             }
@@ -153,7 +154,7 @@ fn pick(key: &'static Key, variable: &str, sources: &Sources, resolved: &mut Res
         };
     }
     Value {
-        text: key.default.to_owned(),
+        text: key.default.into(),
         source: Source::Default,
     }
 }

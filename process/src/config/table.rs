@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgAction, ArgMatches};
 
 use super::values;
+use crate::secret::Secret;
 
 /// What a value looks like. Decides how it is shown in help and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,11 +184,11 @@ impl Table {
     }
 
     /// The values given as flags, by key name.
-    pub(super) fn flags(&self, matches: &ArgMatches) -> BTreeMap<&'static str, String> {
+    pub(super) fn flags(&self, matches: &ArgMatches) -> BTreeMap<&'static str, Secret> {
         self.keys()
             .filter_map(|key| {
                 let value = matches.get_one::<String>(key.name)?;
-                Some((key.name, value.clone()))
+                Some((key.name, Secret::new(value)))
             })
             .collect()
     }

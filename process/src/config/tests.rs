@@ -77,7 +77,7 @@ fn reader(args: &[&str], environment: &[(&str, &str)]) -> Reader {
 fn file_reader(text: &str, environment: &[(&str, &str)]) -> Reader {
     let sources = Sources {
         environment: environment.iter().copied().collect(),
-        file: Some((PathBuf::from("test.toml"), text.to_owned())),
+        file: Some((PathBuf::from("test.toml"), text.into())),
         ..Sources::default()
     };
     Reader::new(&TABLE, &sources)

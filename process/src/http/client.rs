@@ -1,5 +1,6 @@
 //! One HTTP/1.1 request on its own connection, with a time limit over all of it and a size limit on the answer.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::tls;
 const MAX_REPLY_BYTES: usize = 256 << 20;
 
 /// A request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Call {
     /// What to do.
     pub method: Method,
@@ -37,8 +38,19 @@ pub struct Call {
     pub tls: Option<Arc<tls::Client>>,
 }
 
+/// Without headers and body, and without user and password of the URL: what a caller shows of itself is there.
+impl fmt::Debug for Call {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Call")
+            .field("method", &self.method)
+            .field("url", &shown(&self.url))
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
 /// An answer, whatever its status.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Reply {
     /// What the server thinks of the request.
     pub status: StatusCode,
@@ -133,6 +145,15 @@ pub async fn post(
     headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
     call.body = body.into();
     call.send().await
+}
+
+/// Without headers and body: a token that was made is in one.
+impl fmt::Debug for Reply {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Reply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Reply {

@@ -143,3 +143,37 @@ fn settings_that_contradict_each_other_are_refused_under_the_key_to_change() {
 fn the_smallest_journal_needs_no_other_setting() {
     assert!(read(&[("journal.max_bytes", "64MiB")]).is_ok());
 }
+
+/// Every key that the table calls secret, wherever it is set. Mutations: `Secret` with a derived `Debug`; a key whose value is kept
+/// as text.
+#[test]
+fn no_debug_output_shows_a_secret_of_the_table() {
+    const MARKER: &str = "weir_hunter2marker";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, MARKER).unwrap();
+    let secrets: Vec<_> = TABLE.keys().filter(|key| key.secret).collect();
+    assert!(!secrets.is_empty());
+    for key in secrets {
+        let variable = TABLE.variable(key);
+        let twin = format!("{variable}_FILE");
+        let in_file = format!("{} = \"{MARKER}\"", key.name);
+        for (name, value, text) in [
+            (variable.as_str(), MARKER, ""),
+            (twin.as_str(), path.to_str().unwrap(), ""),
+            ("WEIR_SINK_DATA_DIR", "data", in_file.as_str()),
+        ] {
+            let sources = Sources {
+                environment: [(name, value)].into_iter().collect(),
+                file: Some((PathBuf::from("sink.toml"), text.into())),
+                ..Sources::default()
+            };
+            let reader = Reader::new(&TABLE, &sources);
+            let before = format!("{sources:?} {sources:#?} {reader:?} {reader:#?}");
+            let (config, effective) = Config::read(reader, &sources.environment).unwrap();
+            let shown = format!("{before} {config:?} {config:#?} {effective:?}");
+            assert!(!shown.contains(MARKER), "{}: {shown}", key.name);
+            assert_eq!(effective.get(key.name).unwrap().value, "***");
+        }
+    }
+}

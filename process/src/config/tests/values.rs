@@ -1,8 +1,11 @@
 //! What is said about values, and what is shown of them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{faults, reader};
+use super::super::{Reader, Sources};
+use super::{TABLE, faults, matches, reader};
+use crate::env::Environment;
 
 #[test]
 fn reports_all_faults_at_once_each_with_its_remedy() {
@@ -115,4 +118,49 @@ fn a_fault_of_a_secret_does_not_show_it() {
     let text = faults(reader);
     assert!(text.starts_with("WEIR_TEST_PIN: cannot be read"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+/// Wherever a secret was set, in whatever form what was read is shown. Red with a derived `Debug` of the settings file's
+/// contents, and with values kept as `String`.
+#[test]
+fn no_debug_output_shows_a_secret() {
+    const MARKER: &str = "hunter2marker";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, MARKER).unwrap();
+    let path = path.to_str().unwrap();
+    let toml = format!("token = \"{MARKER}\"\n[sensor]\npassword = \"{MARKER}\"");
+    let ways: [(&[&str], &[(&str, &str)], &str); 6] = [
+        (&["--token", MARKER], &[], ""),
+        (&[], &[("WEIR_TEST_TOKEN", MARKER)], ""),
+        (&[], &[("WEIR_TEST_TOKEN_FILE", path)], ""),
+        (&[], &[("UNRELATED", MARKER)], ""),
+        (&[], &[], &toml),
+        (
+            &[],
+            &[("WEIR_TEST_PIN", MARKER)],
+            &format!("token = {MARKER}"),
+        ),
+    ];
+    for (args, environment, text) in ways {
+        let environment: Environment = environment.iter().copied().collect();
+        let mut sources = Sources::gather(&TABLE, &matches(args), &environment);
+        sources.file = Some((PathBuf::from("test.toml"), text.into()));
+        let mut reader = Reader::new(&TABLE, &sources);
+        let token = reader.secret("token");
+        reader.count("pin");
+        let shown = [
+            format!("{environment:?} {sources:?} {reader:?} {token:?}"),
+            format!("{environment:#?} {sources:#?} {reader:#?} {token:#?}"),
+            format!("{:?} {:#?}", reader.effective(), reader.effective()),
+            format!("{:?}", reader.effective().table().render()),
+            match reader.finish() {
+                Ok(effective) => format!("{effective:?}"),
+                Err(faults) => format!("{faults} {faults:?}"),
+            },
+        ];
+        for shown in shown {
+            assert!(!shown.contains(MARKER), "{shown}");
+        }
+    }
 }
