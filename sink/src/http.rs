@@ -53,7 +53,7 @@ const JSON: &str = "application/json";
 /// What a peer may make the port hold.
 const LIMITS: Limits = Limits {
     connections: 256,
-    header_time: Duration::from_secs(30),
+    header_time: Duration::from_secs(10),
     body_bytes: 1 << 20,
     body_time: Duration::from_secs(10),
 };
