@@ -10,7 +10,8 @@
 //! | `doctor` | checks everything an agent needs and says what to do | 1 when something fails, 64 when a setting does |
 //! | `health` | asks the running agent whether it is ready, for a container's health check | 1 when it is not |
 //!
-//! Every setting is a flag too, made from the same table as the environment variables.
+//! Every setting is a flag too, made from the same table as the environment variables. Whether the way to the sink may be
+//! in the clear is checked by those that go it: `run`, `doctor`, and `validate`.
 
 mod ask;
 mod doctor;
@@ -30,7 +31,7 @@ use weir_process::metrics::version_with_commit;
 use weir_process::output::{self, Align, Table};
 
 use crate::assembly::StartError;
-use crate::config::{Config, TABLE};
+use crate::config::{Config, Purpose, TABLE};
 use crate::run;
 use crate::sampler;
 
@@ -55,7 +56,12 @@ fn start() -> anyhow::Result<Exit> {
     load_dotenv(&matches)?;
     let environment = Environment::current();
     let (name, own) = matches.subcommand().expect("clap asks for a subcommand");
-    let config = Config::read(Reader::from_args(&TABLE, own, &environment), &environment);
+    let purpose = match name {
+        "run" | "validate" | "doctor" => Purpose::Deliver,
+        _ => Purpose::Ask,
+    };
+    let reader = Reader::from_args(&TABLE, own, &environment);
+    let config = Config::read_for(purpose, reader, &environment);
     if name == "doctor" {
         return doctor::run(config, own);
     }

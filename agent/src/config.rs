@@ -114,7 +114,19 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub(crate) fn read(mut reader: Reader, environment: &Environment) -> Result<Self, Faults> {
+    pub(crate) fn read(reader: Reader, environment: &Environment) -> Result<Self, Faults> {
+        Self::read_for(Purpose::Deliver, reader, environment)
+    }
+
+    /// The same for a purpose.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn read_for(
+        purpose: Purpose,
+        mut reader: Reader,
+        environment: &Environment,
+    ) -> Result<Self, Faults> {
         let profile = Profile::read(&mut reader);
         let logging = Logging::read(&mut reader, environment);
         let name = name(&mut reader);
@@ -128,7 +140,7 @@ impl Config {
             "drop_newest" => queue::Overflow::DropNewest,
             _ => queue::Overflow::Block,
         };
-        let sink_url = transport::sink_url(&mut reader);
+        let sink_url = transport::sink_url(&mut reader, purpose);
         let grace = reader.duration("shutdown.grace");
         let config = Self {
             sender: sender(&mut reader, (&sink_url, &spool.data_dir), &name, grace),
@@ -160,6 +172,15 @@ impl Config {
             ..config
         })
     }
+}
+
+/// What settings are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To send, or to say whether that would do.
+    Deliver,
+    /// To ask the agent that runs, or to look at what is on disk: nothing goes beyond this machine.
+    Ask,
 }
 
 /// A named set of defaults.

@@ -16,7 +16,7 @@
 //! | `certs init`, `renew-server` | makes a private CA and this sink's certificate |
 //! | `recover` | counts journal records that can no longer be had as lost, so that the sink starts |
 //!
-//! Settings can be given to every command; those that ask find the sink by `--url`, else by the
+//! Settings can be given to every command; where to listen is checked by `run` and `validate` alone. Those that ask find the sink by `--url`, else by the
 //! `endpoints.json` in its data directory, else by `http.listen`. They show the token of `--token-file`, else that of
 //! `token`, else, to the sink of this data directory, the one that it left there for its own machine.
 
@@ -40,7 +40,7 @@ use weir_process::logging;
 use weir_process::metrics::version_with_commit;
 use weir_process::output::{self, Align, Table};
 
-use crate::config::{Config, TABLE};
+use crate::config::{Config, Purpose, TABLE};
 
 /// The program. Call it from a plain `fn main`: it changes the environment before any thread exists.
 pub fn main() -> Exit {
@@ -205,7 +205,11 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
         // Settings that ask for what it makes are no reason not to make it.
         return certs::run(arguments, &reader.path("data_dir"));
     }
-    let (config, effective) = match Config::read(reader, environment) {
+    let purpose = match name {
+        "run" | "validate" => Purpose::Serve,
+        _ => Purpose::Ask,
+    };
+    let (config, effective) = match Config::read_for(purpose, reader, environment) {
         Ok(read) => read,
         Err(faults) => return faulty(&faults),
     };

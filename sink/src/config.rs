@@ -39,6 +39,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// What both ports are encrypted with; plain where there is nothing.
     pub tls: Option<ServerFiles>,
+    /// Whether what is not encrypted may go beyond this machine.
+    pub allow_plaintext: bool,
     /// The key of the CA in `tls.ca`, where agents may enrol.
     pub tls_ca_key: Option<PathBuf>,
     /// How long certificates of agents are good, and how long after that they can be renewed.
@@ -114,13 +116,28 @@ pub struct QueryConfig {
     pub tenant_concurrency: u64,
 }
 
+/// What settings are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To listen, or to say whether that would do.
+    Serve,
+    /// To ask, or to look: where one would listen does not matter.
+    Ask,
+}
+
 impl Config {
     /// Reads every key. All faults come together.
-    pub fn read(
+    pub fn read(reader: Reader, environment: &Environment) -> Result<(Self, Effective), Faults> {
+        Self::read_for(Purpose::Serve, reader, environment)
+    }
+
+    /// The same for a purpose.
+    pub(crate) fn read_for(
+        purpose: Purpose,
         mut reader: Reader,
         environment: &Environment,
     ) -> Result<(Self, Effective), Faults> {
-        let config = Self::from_reader(&mut reader, environment);
+        let config = Self::from_reader(purpose, &mut reader, environment);
         let effective = reader.finish()?;
         Ok((config, effective))
     }
@@ -139,11 +156,11 @@ impl Config {
         Ok(Self::read(reader, &Environment::default())?.0)
     }
 
-    fn from_reader(reader: &mut Reader, environment: &Environment) -> Self {
+    fn from_reader(purpose: Purpose, reader: &mut Reader, environment: &Environment) -> Self {
         let data_dir = reader.path("data_dir");
         let grpc_listen = reader.address("grpc.listen");
         let http_listen = reader.address("http.listen");
-        let (tls, tls_ca_key) = tls::read(reader, [grpc_listen, http_listen]);
+        let (tls, tls_ca_key) = tls::read(reader);
         let journal = read_journal(reader);
         let config = Self {
             journal_dir: place(reader, "log.url", "file", &data_dir.join("log")),
@@ -164,6 +181,7 @@ impl Config {
             grpc_listen,
             http_listen,
             tls,
+            allow_plaintext: reader.bool("allow_plaintext"),
             tls_ca_key,
             enroll: (
                 reader.duration_within(
@@ -178,6 +196,9 @@ impl Config {
             journal,
         };
         check::contradictions(reader, &config);
+        if purpose == Purpose::Serve {
+            check::listening(reader, &config);
+        }
         config
     }
 }

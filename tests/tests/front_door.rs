@@ -53,8 +53,12 @@ mod pruning;
 mod queries;
 #[path = "front_door/rate.rs"]
 mod rate;
+#[path = "front_door/secrets.rs"]
+mod secrets;
 #[path = "front_door/sensors.rs"]
 mod sensors;
+#[path = "front_door/silent.rs"]
+mod silent;
 #[path = "front_door/spool.rs"]
 mod spool;
 #[path = "front_door/stored.rs"]

@@ -50,7 +50,7 @@ fn every_key_is_read() {
     spool_config(&mut reader, profile);
     queue_limit(&mut reader, &batch);
     budget(&mut reader);
-    let url = super::transport::sink_url(&mut reader);
+    let url = super::transport::sink_url(&mut reader, Purpose::Deliver);
     let place = (&url, Path::new("data"));
     sender(&mut reader, place, &name, Duration::from_secs(20));
     assert_eq!(

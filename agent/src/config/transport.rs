@@ -6,15 +6,19 @@ use url::{Host, Url};
 use weir_process::config::Reader;
 use weir_process::tls::{ClientSettings, Trust};
 
+use super::Purpose;
+
 /// The sink's URL: a scheme, a host, a port and nothing else.
-pub(super) fn sink_url(reader: &mut Reader) -> Url {
+pub(super) fn sink_url(reader: &mut Reader, purpose: Purpose) -> Url {
     let url = reader.url("sink.url");
     let allow_plaintext = reader.bool("allow_plaintext");
     match url.scheme() {
-        "http" if !allow_plaintext && !is_this_machine(&url) => reader.fault(
-            "sink.url",
-            "is beyond this machine and not encrypted: write https://host:4317, or set WEIR_AGENT_ALLOW_PLAINTEXT=true to accept that anybody on the way can read and change what is sent",
-        ),
+        "http" if purpose == Purpose::Deliver && !allow_plaintext && !is_this_machine(&url) => {
+            reader.fault(
+                "sink.url",
+                "is beyond this machine and not encrypted: write https://host:4317, or set WEIR_AGENT_ALLOW_PLAINTEXT=true to accept that anybody on the way can read and change what is sent",
+            );
+        }
         "http" | "https" => {}
         other => reader.fault(
             "sink.url",

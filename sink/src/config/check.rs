@@ -12,7 +12,8 @@ use super::Config;
 /// Segments a journal needs at least: what is folded is given back by whole ones.
 const FEWEST_SEGMENTS: u64 = 4;
 
-pub(super) fn contradictions(reader: &mut Reader, config: &Config) {
+/// Of those who listen: two ports that are one, and anything that goes beyond this machine in the clear by accident.
+pub(super) fn listening(reader: &mut Reader, config: &Config) {
     if is_one_place(config.grpc_listen, config.http_listen) {
         let grpc = config.grpc_listen;
         reader.fault(
@@ -20,6 +21,24 @@ pub(super) fn contradictions(reader: &mut Reader, config: &Config) {
             format!("is the address of grpc.listen, {grpc}: each needs a port of its own"),
         );
     }
+    if config.tls.is_none() && !config.allow_plaintext {
+        plaintext(reader, "grpc.listen", config.grpc_listen);
+        plaintext(reader, "http.listen", config.http_listen);
+    }
+}
+
+fn plaintext(reader: &mut Reader, name: &str, address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        reader.fault(
+            name,
+            format!(
+                "{address} is beyond loopback and there is no TLS: set WEIR_SINK_TLS_CERT and WEIR_SINK_TLS_KEY (`weir-sink certs init` makes both), or set WEIR_SINK_ALLOW_PLAINTEXT=true to accept that anybody on the way can read and change what is sent"
+            ),
+        );
+    }
+}
+
+pub(super) fn contradictions(reader: &mut Reader, config: &Config) {
     sizes(reader, config);
     places(reader, config);
 }

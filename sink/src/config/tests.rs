@@ -10,7 +10,7 @@ fn read(flags: &[(&'static str, &str)]) -> Result<Config, String> {
 fn the_table_has_no_mistakes_and_every_key_is_read() {
     assert_eq!(TABLE.mistakes(), Vec::<String>::new());
     let mut reader = Reader::new(&TABLE, &Sources::default());
-    Config::from_reader(&mut reader, &Environment::default());
+    Config::from_reader(Purpose::Serve, &mut reader, &Environment::default());
     assert_eq!(reader.unread(), Vec::<&str>::new());
 }
 

@@ -95,7 +95,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
             tracing::debug!("a connection is ended: nobody spoke HTTP/2 on it");
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        greeting.bytes = greeting.bytes.saturating_sub(buffer.filled().len() - before);
+        greeting.bytes = greeting
+            .bytes
+            .saturating_sub(buffer.filled().len() - before);
         if greeting.bytes == 0 {
             this.greeting = None;
         }
@@ -183,7 +185,11 @@ mod tests {
             assert_eq!(read(&mut connection).await.unwrap(), part.len());
         }
         assert!(connection.greeting.is_none());
-        assert!(timeout(PATIENCE * 100, read(&mut connection)).await.is_err());
+        assert!(
+            timeout(PATIENCE * 100, read(&mut connection))
+                .await
+                .is_err()
+        );
         drop(far);
         assert_eq!(read(&mut connection).await.unwrap(), 0);
     }

@@ -43,6 +43,45 @@ fn agent_reports_every_fault_at_once_and_ends_with_64() {
     }
 }
 
+/// An image sets addresses to listen on, and its commands are used to ask other sinks. Mutation: what is read to ask is
+/// checked as what is read to serve.
+#[test]
+fn who_only_asks_is_not_asked_where_it_would_listen_or_send() {
+    let listen = [
+        ("WEIR_SINK_GRPC_LISTEN", "0.0.0.0:4317"),
+        ("WEIR_SINK_HTTP_LISTEN", "0.0.0.0:4318"),
+    ];
+    let sink = |arguments: &[&str]| run_once(&programs::sink(), arguments, &listen);
+    let asked = sink(&["sql", "--url", "https://127.0.0.1:1", "select 1"]);
+    assert_eq!(asked.status.code(), Some(69), "{asked:?}");
+    assert_eq!(sink(&["config"]).status.code(), Some(0));
+    for command in ["run", "validate"] {
+        let refused = sink(&[command]);
+        assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+        let report = text(&refused.stderr);
+        for named in ["WEIR_SINK_GRPC_LISTEN", "WEIR_SINK_HTTP_LISTEN"] {
+            assert!(report.contains(named), "{report}");
+        }
+    }
+    let send = [
+        ("WEIR_AGENT_SINK_URL", "http://sink:4317"),
+        ("WEIR_AGENT_STATUS_LISTEN", "127.0.0.1:1"),
+        ("WEIR_AGENT_DATA_DIR", "/nowhere/at/all"),
+    ];
+    let agent = |command| run_once(&programs::agent(), &[command], &send);
+    for (command, code) in [
+        ("status", 69),
+        ("health", 1),
+        ("config", 0),
+        ("run", 64),
+        ("validate", 64),
+        ("doctor", 64),
+    ] {
+        let ended = agent(command);
+        assert_eq!(ended.status.code(), Some(code), "{command}: {ended:?}");
+    }
+}
+
 #[test]
 fn sink_reports_every_fault_at_once_and_ends_with_64() {
     let output = run_once(

@@ -19,9 +19,9 @@ use weir_tests::world::{Agent, Sink, run_once};
 use crate::stored::{LIMIT, counting, own, wait_own};
 
 /// Certificates by `weir-sink certs init`, and a sink that serves them.
-struct Site {
+pub(crate) struct Site {
     place: TempDir,
-    sink: Sink,
+    pub(crate) sink: Sink,
     token: PathBuf,
 }
 
@@ -37,7 +37,7 @@ fn certs(arguments: &[&str], directory: &Path) {
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let place = tempfile::tempdir().expect("a directory");
         let tls = place.path().join("tls");
         certs(&["init", "--name", "localhost"], &tls);
@@ -53,7 +53,7 @@ impl Site {
         Self { place, sink, token }
     }
 
-    fn ca(&self) -> String {
+    pub(crate) fn ca(&self) -> String {
         text(&self.place.path().join("tls/ca.crt"))
     }
 
@@ -351,7 +351,7 @@ async fn openssl_gets_1_2_and_1_3_and_nothing_older() {
 }
 
 /// Resident memory of a process in bytes.
-fn resident(pid: u32) -> u64 {
+pub(crate) fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status
         .lines()
