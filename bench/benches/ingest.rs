@@ -86,7 +86,7 @@ async fn run(dir: &Path, requests: Vec<(usize, v1::DeliverRequest)>) -> (Duratio
             max_streams: 100,
             high_water_bytes: u64::MAX,
             lost_after: std::time::Duration::ZERO,
-            limits: weir_sink::ingest::Limits::default(),
+            limits: weir_sink::ingest::Allowed::default(),
         },
         IngestMetrics::register(&Registry::new("bench")),
     );

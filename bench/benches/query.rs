@@ -105,6 +105,7 @@ fn tables(dir: &TempDir, files: i64) -> Tables {
     let latest = readings(DAY_MINUTES - 1..DAY_MINUTES);
     let store = LocalFileSystem::new_with_prefix(dir.path()).expect("the temporary directory");
     Tables {
+        owner: "bench".into(),
         store: Arc::new(store),
         samples_schema: latest.schema(),
         files: Arc::new(write(dir, files)),

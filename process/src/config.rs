@@ -33,3 +33,4 @@ pub use reader::Reader;
 pub use resolve::Sources;
 pub use table::{Group, Key, Kind, Table};
 pub use toml;
+pub use values::{bytes, count, rate};

@@ -5,13 +5,12 @@
 //! others wait for their turn within their timeout. A caller that goes away or runs out of time aborts its statement.
 //! It ends where it next yields, after the batch at hand, and keeps its turn until then so that it cannot be piled upon.
 //!
-//! `Limits::memory_bytes` bounds what sorts, joins, groups and kept answers hold, all statements together. It does not
-//! see one value being computed (a text repeated a million times) nor the batch that an operator is working on.
+//! `Limits::memory_bytes` bounds what sorts, joins, groups and kept answers hold, all statements together, and
+//! `Limits::owner_bytes` those of one owner. Neither sees one value being computed (a text repeated a million times) nor the batch that an operator is working on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool};
 use datafusion::execution::session_state::SessionState;
 use object_store::ObjectStore;
 use tokio::runtime::Runtime;
@@ -23,9 +22,11 @@ use crate::error::{ErrorKind, QueryError};
 use crate::samples::Checked;
 use crate::statement::MAX_SQL_BYTES;
 use crate::tables::Tables;
+use share::Shares;
 
 mod run;
 mod session;
+pub(crate) mod share;
 mod yielding;
 
 /// Bounds of one engine. Zero is taken as one for rows and threads.
@@ -37,6 +38,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// Memory of all running statements and their answers together; one answer may use a quarter of it.
     pub memory_bytes: usize,
+    /// Of it, the statements and answers of one owner together.
+    pub owner_bytes: usize,
     /// Threads that compute.
     pub threads: usize,
 }
@@ -48,6 +51,7 @@ impl Default for Limits {
             max_rows: 10_000,
             timeout: Duration::from_secs(30),
             memory_bytes: 256 << 20,
+            owner_bytes: 192 << 20,
             threads: cores,
         }
     }
@@ -61,7 +65,7 @@ pub struct Engine {
 
 struct Inner {
     limits: Limits,
-    memory: Arc<dyn MemoryPool>,
+    memory: Shares,
     turns: Arc<Semaphore>,
     /// What is built once: functions, rules, settings, and the footers of the store's files.
     base: Mutex<Option<Base>>,
@@ -99,7 +103,7 @@ impl Engine {
             .enable_all()
             .build()?;
         let inner = Inner {
-            memory: Arc::new(GreedyMemoryPool::new(limits.memory_bytes)),
+            memory: Shares::new(limits.memory_bytes, limits.owner_bytes),
             turns: Arc::new(Semaphore::new(limits.threads * 2)),
             base: Mutex::new(None),
             threads: Some(threads),
@@ -128,8 +132,8 @@ impl Engine {
         }
         let limits = &self.inner.limits;
         let base = self.inner.base(&tables.store)?;
-        let held = MemoryConsumer::new("answer").register(&self.inner.memory);
-        let work = run::answer(sql.to_owned(), tables, base, limits.clone(), held);
+        let memory = self.inner.memory.of(&tables.owner);
+        let work = run::answer(sql.to_owned(), tables, base, limits.clone(), memory);
         let turns = Arc::clone(&self.inner.turns);
         let mut task = JoinSet::new();
         task.spawn_on(
@@ -176,7 +180,7 @@ impl Inner {
         {
             return Ok(base.clone());
         }
-        let state = session::base(store, &self.memory, self.limits.threads)
+        let state = session::base(store, self.memory.all(), self.limits.threads)
             .map_err(|error| QueryError::internal("the engine could not be set up", &error))?;
         let built = Base {
             store: Arc::clone(store),

@@ -7,6 +7,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
 use crate::answer::text_of_ns;
+use crate::engine::share;
 use crate::samples::Trouble;
 
 /// What kind of failure; the caller maps it to a status code.
@@ -22,6 +23,8 @@ pub enum ErrorKind {
     Timeout,
     /// It needed more than `Limits::memory_bytes`.
     Memory,
+    /// With the other statements of its owner it needed more than `Limits::owner_bytes`.
+    OwnersMemory,
     /// A data file that the statement reads is missing or is not what was written.
     Damaged,
     /// Not the caller's fault: most likely a bug.
@@ -93,6 +96,17 @@ impl QueryError {
         )
     }
 
+    fn owners_memory(limit: usize) -> Self {
+        Self::new(
+            ErrorKind::OwnersMemory,
+            format!(
+                "this tenant's statements need more than the {} they may use together: narrow the time range, select \
+                 fewer columns, group into fewer groups or run fewer at a time",
+                bytes(limit)
+            ),
+        )
+    }
+
     pub(crate) fn answer_too_large(limit: usize) -> Self {
         Self::new(
             ErrorKind::TooLarge,
@@ -120,7 +134,10 @@ impl QueryError {
             E::Configuration(text) => Self::bad_sql(text),
             E::SchemaError(inner, _) => Self::bad_sql(&inner.to_string()),
             E::ArrowError(inner, _) => Self::from_arrow(inner),
-            E::ResourcesExhausted(_) => Self::memory(memory_bytes),
+            E::ResourcesExhausted(text) => match share::of_owner(text) {
+                Some(limit) => Self::owners_memory(limit),
+                None => Self::memory(memory_bytes),
+            },
             E::External(inner) => match inner.downcast_ref::<DataFusionError>() {
                 Some(inner) => Self::from_datafusion(inner, memory_bytes),
                 None => Self::internal("the statement could not be run", error),

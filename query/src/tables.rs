@@ -53,6 +53,8 @@ pub struct View {
 /// Everything one statement may see.
 #[derive(Debug, Clone)]
 pub struct Tables {
+    /// Whose statement this is: those of one owner share [`Limits::owner_bytes`](crate::Limits::owner_bytes).
+    pub owner: Arc<str>,
     /// Where the files are.
     pub store: Arc<dyn ObjectStore>,
     /// Columns of `samples`; has a column `time`, timestamp in nanoseconds.

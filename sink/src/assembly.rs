@@ -203,7 +203,7 @@ impl Sink {
             parts.journal.clone(),
             Arc::new(move |parcel| handle.offer(parcel)),
             Arc::clone(&parts.clock),
-            config.ingest,
+            config.ingest.clone(),
             IngestMetrics::register(&registry),
         );
         fold.handle().each_series(|key| ingest.know(key));

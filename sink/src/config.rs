@@ -5,6 +5,7 @@
 
 mod check;
 mod keys;
+mod limits;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -21,7 +22,7 @@ use weir_process::secret::Secret;
 use weir_process::tls::ServerFiles;
 use weir_proto::limits::MAX_BATCH_BYTES;
 
-use crate::ingest::{IngestConfig, Limits, Quota, SeriesLimits};
+use crate::ingest::IngestConfig;
 
 pub use keys::TABLE;
 
@@ -108,6 +109,8 @@ pub struct QueryConfig {
     pub timeout: Duration,
     /// Memory of all statements together.
     pub memory_bytes: u64,
+    /// Of it, the memory of one tenant's statements.
+    pub tenant_memory_bytes: u64,
     /// Threads that compute; 0 is one per core.
     pub threads: u64,
     /// Statements at one time; more are turned away.
@@ -224,29 +227,7 @@ fn read_ingest(reader: &mut Reader, journal_bytes: u64) -> IngestConfig {
         max_streams: size(streams),
         high_water_bytes: journal_bytes / 10 * HIGH_WATER_TENTHS,
         lost_after: reader.duration("ledger.lost_after"),
-        limits: read_limits(reader),
-    }
-}
-
-fn read_limits(reader: &mut Reader) -> Limits {
-    let mut quota = |bytes, requests| Quota {
-        bytes_per_second: reader.bytes_within(bytes, 0..=1 << 40),
-        requests_per_second: reader.rate_within(requests, 0.0..=1e9),
-    };
-    Limits {
-        agent: quota(
-            "limits.agent_bytes_per_second",
-            "limits.agent_requests_per_second",
-        ),
-        tenant: quota(
-            "limits.tenant_bytes_per_second",
-            "limits.tenant_requests_per_second",
-        ),
-        series: SeriesLimits {
-            agent_series: reader.count_within("limits.agent_series", 0..=1 << 32),
-            tenant_series: reader.count_within("limits.tenant_series", 0..=1 << 32),
-            tenant_devices: reader.count_within("limits.tenant_devices", 0..=1 << 32),
-        },
+        limits: limits::read(reader),
     }
 }
 
@@ -268,10 +249,16 @@ fn read_store(reader: &mut Reader) -> StoreConfig {
 
 fn read_query(reader: &mut Reader) -> QueryConfig {
     let seconds = Duration::from_secs;
+    let memory_bytes = reader.bytes_within("query.memory", 16 << 20..=1 << 40);
+    let tenant_memory_bytes = match reader.bytes_within("query.tenant_memory", 0..=1 << 40) {
+        0 => memory_bytes / 4 * 3,
+        bytes => bytes,
+    };
     QueryConfig {
         max_rows: reader.count_within("query.max_rows", 1..=10_000_000),
         timeout: reader.duration_within("query.timeout", Duration::from_millis(1)..=seconds(3600)),
-        memory_bytes: reader.bytes_within("query.memory", 16 << 20..=1 << 40),
+        memory_bytes,
+        tenant_memory_bytes,
         threads: reader.count_within("query.threads", 0..=1024),
         concurrency: reader.count_within("query.concurrency", 1..=10_000),
         tenant_concurrency: reader.count_within("query.tenant_concurrency", 0..=10_000),

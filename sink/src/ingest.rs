@@ -16,6 +16,7 @@
 //! the catalog's position; only headers in the clear are read for that. Of a stream that is closed, lost or
 //! silent only the counts stay in memory, see `forget`.
 
+mod allowed;
 mod cardinality;
 mod check;
 mod dictionary;
@@ -54,6 +55,7 @@ use crate::fold::{CLOCKS_BEGIN_NS, Parcel};
 use crate::metrics::IngestMetrics;
 use crate::model::{StreamId, StreamKey};
 
+pub use allowed::{Allowed, Limits};
 pub use cardinality::SeriesLimits;
 pub use fault::{Fault, Refusal, refused_code_name};
 pub use gate::Gate;
@@ -81,7 +83,7 @@ pub const LEAST_WINDOW_BYTES: u64 = 64 << 10;
 pub(crate) const MAX_AGENT_CHARS: usize = 256;
 
 /// What bounds ingest.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct IngestConfig {
     /// Payload bytes an agent may have unacknowledged.
     pub window_bytes: u64,
@@ -98,18 +100,7 @@ pub struct IngestConfig {
     /// How long an agent leaves a stream out before what it held counts as lost; zero is never.
     pub lost_after: Duration,
     /// What each may send and have.
-    pub limits: Limits,
-}
-
-/// What one agent, and all agents of one tenant together, may send and have. None by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Limits {
-    /// What an agent may send.
-    pub agent: Quota,
-    /// What all agents of a tenant may send.
-    pub tenant: Quota,
-    /// What they may define.
-    pub series: SeriesLimits,
+    pub limits: Allowed,
 }
 
 /// Where accepted records go on to. Must not block: the call is on the way to an acknowledgement.
@@ -162,15 +153,15 @@ impl Ingest {
                 gate,
                 offer,
                 clock,
-                config,
                 metrics,
                 streams: Mutex::default(),
                 resting: AtomicUsize::new(0),
                 catalog: OnceLock::new(),
                 namesakes: Mutex::default(),
                 connections: Arc::new(Semaphore::new(config.max_connections)),
-                quotas: Quotas::new(config.limits.agent, config.limits.tenant),
-                cardinality: Cardinality::new(config.limits.series),
+                quotas: Quotas::new(config.limits.clone()),
+                cardinality: Cardinality::new(config.limits.clone()),
+                config,
             }),
         }
     }

@@ -45,7 +45,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+/// A size in bytes, such as `64KiB`, `4MiB` or plain bytes.
+///
+/// # Errors
+/// What cannot be read, and what to write in its place.
+pub fn bytes(text: &str) -> Result<u64, String> {
     let fault = || {
         format!(
             "cannot read {text:?} as a size: write bytes or a number and a unit, as in 65536, 64KiB or 4MiB"
@@ -79,13 +83,21 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     Ok(value.round() as u64)
 }
 
-pub(super) fn count(text: &str) -> Result<u64, String> {
+/// A whole number from 0.
+///
+/// # Errors
+/// What cannot be read, and what to write in its place.
+pub fn count(text: &str) -> Result<u64, String> {
     text.replace('_', "")
         .parse()
         .map_err(|_| format!("cannot read {text:?} as a count: write a whole number, as in 1000"))
 }
 
-pub(super) fn rate(text: &str) -> Result<f64, String> {
+/// A finite number from 0 that may have a fraction.
+///
+/// # Errors
+/// What cannot be read, and what to write in its place.
+pub fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
         _ => Err(format!(

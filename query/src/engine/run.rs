@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use tokio_stream::StreamExt;
@@ -16,13 +19,13 @@ use crate::samples::Scans;
 use crate::statement;
 use crate::tables::Tables;
 
-/// `held` accounts for the answer for as long as it lives.
+/// `memory` is where operators take theirs, and the answer for as long as it lives.
 pub(super) async fn answer(
     sql: String,
     tables: Tables,
     base: Base,
     limits: Limits,
-    held: MemoryReservation,
+    memory: Arc<dyn MemoryPool>,
 ) -> Result<Answer, QueryError> {
     let mut state = base.state;
     let scans = Arc::new(Scans::new(base.checked));
@@ -39,13 +42,23 @@ pub(super) async fn answer(
             .map_or_else(|| wrong(error), QueryError::damaged)
     })?;
     let plan = yielding::yielding(plan).map_err(wrong)?;
-    let rows = execute_stream(plan, state.task_ctx()).map_err(wrong)?;
+    let held = MemoryConsumer::new("answer").register(&memory);
+    let rows = execute_stream(plan, within(&state, memory)).map_err(wrong)?;
     let answer = collect(rows, &limits, held).await;
     // A file that cannot be read is the reason, whatever has become of it on its way up here.
     let mut answer = answer.map_err(|error| scans.trouble().map_or(error, QueryError::damaged))?;
     answer.files_known = scans.known.load(Ordering::Relaxed);
     answer.files_scanned = scans.scanned.load(Ordering::Relaxed);
     Ok(answer)
+}
+
+/// The task of a statement whose operators take their memory from this pool.
+fn within(state: &SessionState, memory_pool: Arc<dyn MemoryPool>) -> Arc<TaskContext> {
+    let runtime = RuntimeEnv {
+        memory_pool,
+        ..RuntimeEnv::clone(state.runtime_env())
+    };
+    Arc::new(TaskContext::from(state).with_runtime(Arc::new(runtime)))
 }
 
 /// Asks for one row more than may be answered, so that a sort keeps only those and the cut is noticed. Plans that must
@@ -76,7 +89,7 @@ async fn collect(
             return Err(QueryError::answer_too_large(max_bytes));
         }
         held.try_grow(bytes)
-            .map_err(|_| QueryError::memory(limits.memory_bytes))?;
+            .map_err(|error| QueryError::from_datafusion(&error, limits.memory_bytes))?;
         let kept = batch.num_rows().min(room);
         answer.truncated = kept < batch.num_rows();
         if kept > 0 {

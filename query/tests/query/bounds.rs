@@ -137,6 +137,43 @@ async fn kept_answers_count_as_memory() {
     assert!(engine.run(sql, Lake::new().tables).await.is_ok());
 }
 
+/// What one owner keeps and asks for leaves the others their part. Mutation: operators that take their memory from the pool
+/// of all.
+#[tokio::test]
+async fn one_owners_statements_leave_memory_to_those_of_another() {
+    let engine = engine(Limits {
+        memory_bytes: 12 << 20,
+        owner_bytes: 6 << 20,
+        max_rows: 300_000,
+        ..limits()
+    });
+    let tables = |owner: &str| weir_query::Tables {
+        owner: owner.into(),
+        ..Lake::new().tables
+    };
+    let heavy =
+        "select count(distinct value * 7919 % 5000011) from generate_series(1, 5000000) t(value)";
+    for _ in 0..8 {
+        let error = engine.run(heavy, tables("greedy")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OwnersMemory, "{error}");
+        assert!(error.to_string().contains("6 MiB"), "{error}");
+    }
+    let sql = "select value from generate_series(1, 250000) t(value)";
+    let mut kept = Vec::new();
+    let refused = loop {
+        match engine.run(sql, tables("greedy")).await {
+            Ok(answer) => kept.push(answer),
+            Err(error) => break error,
+        }
+        assert!(kept.len() < 10, "nothing is accounted for");
+    };
+    assert_eq!(refused.kind(), ErrorKind::OwnersMemory, "{refused}");
+    let other = engine.run(sql, tables("other")).await.unwrap();
+    assert_eq!(other.rows(), 250_000);
+    drop(kept);
+    assert!(engine.run(sql, tables("greedy")).await.is_ok());
+}
+
 #[tokio::test]
 async fn refuses_an_answer_of_too_many_bytes() {
     let engine = engine(Limits {

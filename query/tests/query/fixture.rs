@@ -62,6 +62,7 @@ impl Lake {
         let store: Arc<dyn ObjectStore> =
             Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap());
         let tables = Tables {
+            owner: "owner".into(),
             store,
             samples_schema: schema(),
             files: Arc::default(),
@@ -147,6 +148,7 @@ pub(crate) fn limits() -> Limits {
         max_rows: 1000,
         timeout: Duration::from_secs(60),
         memory_bytes: 64 << 20,
+        owner_bytes: 64 << 20,
         threads: 2,
     }
 }

@@ -26,6 +26,7 @@ fn tight() -> Limits {
         max_rows: 1000,
         timeout: Duration::from_secs(2),
         memory_bytes: 16 << 20,
+        owner_bytes: 16 << 20,
         threads: 2,
     }
 }

@@ -178,7 +178,7 @@ const INTAKE: [Key; 8] = [
     ),
 ];
 
-const LIMITS: [Key; 7] = [
+const LIMITS: [Key; 8] = [
     Key::new(
         "limits.agent_bytes_per_second",
         Bytes,
@@ -220,6 +220,12 @@ const LIMITS: [Key; 7] = [
         Count,
         "100000",
         "devices of one tenant; 0 is no limit",
+    ),
+    Key::new(
+        "limits.overrides",
+        Text,
+        "",
+        "other limits for some tenants, as in plant:tenant_bytes_per_second=1MiB,tenant_series=5000;lab:agent_series=0",
     ),
 ];
 
@@ -274,7 +280,7 @@ const STORING: [Key; 8] = [
     ),
 ];
 
-const ANSWERING: [Key; 6] = [
+const ANSWERING: [Key; 7] = [
     Key::new(
         "query.max_rows",
         Count,
@@ -292,6 +298,12 @@ const ANSWERING: [Key; 6] = [
         Bytes,
         "256MiB",
         "memory of all running statements together",
+    ),
+    Key::new(
+        "query.tenant_memory",
+        Bytes,
+        "0",
+        "of it, memory of one tenant's statements together; 0 is three quarters",
     ),
     Key::new(
         "query.threads",

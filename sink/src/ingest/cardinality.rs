@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use weir_proto::v1;
 
+use super::allowed::Allowed;
 use super::hold;
 use crate::catalog::SeriesKey;
 use crate::fold::series::{OVER_LIMIT, attributes_json, kind_name};
@@ -40,7 +41,7 @@ impl fmt::Display for Beyond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} has the {} that the sink's setting limits.{} allows",
+            "{} has the {} that the sink's setting limits.{}, or the tenant's own in limits.overrides, allows",
             self.who, self.limit, self.setting
         )
     }
@@ -49,7 +50,7 @@ impl fmt::Display for Beyond {
 /// What there is, by tenant.
 #[derive(Debug)]
 pub(super) struct Cardinality {
-    limits: SeriesLimits,
+    limits: Allowed,
     tenants: Mutex<HashMap<Arc<str>, Tenant>>,
 }
 
@@ -68,7 +69,7 @@ struct Digests {
 }
 
 impl Cardinality {
-    pub(super) fn new(limits: SeriesLimits) -> Self {
+    pub(super) fn new(limits: Allowed) -> Self {
         Self {
             limits,
             tenants: Mutex::default(),
@@ -82,14 +83,15 @@ impl Cardinality {
         agent: &str,
         series: &v1::Series,
     ) -> Result<(), Beyond> {
-        if self.limits == SeriesLimits::default() {
+        let limits = self.limits.of(tenant).series;
+        if limits == SeriesLimits::default() {
             return Ok(());
         }
         let digests = Digests::of(series);
         let mut tenants = hold(&self.tenants);
         let entry = Tenant::of(&mut tenants, tenant);
         if !entry.knows(agent, digests)
-            && let Some(beyond) = entry.beyond(self.limits, (tenant, agent), digests)
+            && let Some(beyond) = entry.beyond(limits, (tenant, agent), digests)
         {
             return Err(beyond);
         }
@@ -97,9 +99,13 @@ impl Cardinality {
         Ok(())
     }
 
+    fn is_limited(&self, tenant: &str) -> bool {
+        self.limits.of(tenant).series != SeriesLimits::default()
+    }
+
     /// A series that is stored already, whatever the limits say today.
     pub(super) fn know(&self, key: &SeriesKey) {
-        if self.limits != SeriesLimits::default() && &*key.kind != OVER_LIMIT {
+        if self.is_limited(&key.tenant) && &*key.kind != OVER_LIMIT {
             let mut tenants = hold(&self.tenants);
             Tenant::of(&mut tenants, &key.tenant).add(&key.agent, Digests::of_key(key));
         }
@@ -107,7 +113,7 @@ impl Cardinality {
 
     /// The same by its definition in the journal.
     pub(super) fn know_defined(&self, tenant: &str, agent: &str, series: &v1::Series) {
-        if self.limits != SeriesLimits::default() {
+        if self.is_limited(tenant) {
             let mut tenants = hold(&self.tenants);
             Tenant::of(&mut tenants, tenant).add(agent, Digests::of(series));
         }
@@ -213,6 +219,7 @@ impl Digests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::Limits;
 
     fn series(device: &str, metric: &str) -> v1::Series {
         v1::Series {
@@ -225,11 +232,16 @@ mod tests {
     }
 
     fn limits(agent_series: u64, tenant_series: u64, tenant_devices: u64) -> Cardinality {
-        Cardinality::new(SeriesLimits {
+        let series = SeriesLimits {
             agent_series,
             tenant_series,
             tenant_devices,
-        })
+        };
+        let all = Limits {
+            series,
+            ..Limits::default()
+        };
+        Cardinality::new(all.into())
     }
 
     fn said(answer: Result<(), Beyond>) -> String {
@@ -247,7 +259,7 @@ mod tests {
         assert_eq!(beyond.count(), 400);
         assert_eq!(
             said(all.admit("t", "wild", &series("d", "request.400"))),
-            "agent wild has the 100 that the sink's setting limits.agent_series allows"
+            "agent wild has the 100 that the sink's setting limits.agent_series, or the tenant's own in limits.overrides, allows"
         );
         assert_eq!(all.admit("t", "wild", &series("d", "request.7")), Ok(()));
         assert_eq!(all.admit("t", "calm", &series("d", "request.400")), Ok(()));

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::allowed::Allowed;
 use super::hold;
 
 /// What may be sent at once after a silence: so much of the limit's time.
@@ -91,7 +92,7 @@ impl fmt::Display for Over {
         write!(
             f,
             "{scope} {} sends more than its {} {measure} per second: the sink's setting \
-             limits.{scope}_{measure}_per_second; nothing is lost, the rest follows at that rate",
+             limits.{scope}_{measure}_per_second, or the tenant's own in limits.overrides; nothing is lost, the rest follows at that rate",
             self.who, self.limit
         )
     }
@@ -179,8 +180,7 @@ impl Account {
 /// The accounts of everybody who sends.
 #[derive(Debug)]
 pub(super) struct Quotas {
-    agent: Quota,
-    tenant: Quota,
+    limits: Allowed,
     open: Mutex<Open>,
 }
 
@@ -195,17 +195,17 @@ struct Open {
 }
 
 impl Quotas {
-    pub(super) fn new(agent: Quota, tenant: Quota) -> Self {
+    pub(super) fn new(limits: Allowed) -> Self {
         Self {
-            agent,
-            tenant,
+            limits,
             open: Mutex::default(),
         }
     }
 
     /// The account of an agent; none where nothing is limited. It outlives connections while something is owed.
     pub(super) fn account(&self, tenant: &str, agent: &str, now_ns: u64) -> Option<Arc<Account>> {
-        if self.agent.is_none() && self.tenant.is_none() {
+        let limits = self.limits.of(tenant);
+        if limits.agent.is_none() && limits.tenant.is_none() {
             return None;
         }
         let mut open = hold(&self.open);
@@ -224,7 +224,7 @@ impl Quotas {
         let key = (Arc::clone(&shared.0), Arc::from(agent));
         let account = open.agents.entry(key).or_insert_with_key(|(_, agent)| {
             Arc::new(Account {
-                quotas: (self.agent, self.tenant),
+                quotas: (limits.agent, limits.tenant),
                 agent: (Arc::clone(agent), Mutex::default()),
                 tenant: shared,
             })
@@ -248,6 +248,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::Limits;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -256,7 +257,41 @@ mod tests {
             bytes_per_second,
             requests_per_second: 0.0,
         };
-        Quotas::new(quota(agent), quota(tenant))
+        Quotas::new(limits(quota(agent), quota(tenant)).into())
+    }
+
+    fn limits(agent: Quota, tenant: Quota) -> Limits {
+        Limits {
+            agent,
+            tenant,
+            ..Limits::default()
+        }
+    }
+
+    /// Mutation: the limits of all for every tenant.
+    #[test]
+    fn a_tenant_may_have_a_limit_of_its_own_or_none() {
+        let bytes = |bytes_per_second| Quota {
+            bytes_per_second,
+            ..Quota::default()
+        };
+        let own = [
+            ("wide", limits(Quota::default(), bytes(9000))),
+            ("free", Limits::default()),
+        ];
+        let own = own.map(|(name, limits)| (Arc::from(name), limits)).into();
+        let all = limits(Quota::default(), bytes(1000));
+        let quotas = Quotas::new(Allowed::new(all, own));
+        let of = |tenant| quotas.account(tenant, "a", 0);
+        for (tenant, seconds) in [("narrow", 8), ("wide", 0)] {
+            let account = of(tenant).expect("there is a limit");
+            account.book(9000, 2 * SECOND);
+            let wait = account
+                .over(2 * SECOND)
+                .map_or(0, |over| over.wait.as_secs());
+            assert_eq!(wait, seconds, "{tenant}");
+        }
+        assert!(of("free").is_none());
     }
 
     /// Mutation: without the cap on what may be ahead, an agent that was silent for an hour sends an hour's worth.
@@ -327,13 +362,13 @@ mod tests {
             bytes_per_second: 1_000_000,
             requests_per_second: 0.5,
         };
-        let quotas = Quotas::new(quota, Quota::default());
+        let quotas = Quotas::new(limits(quota, Quota::default()).into());
         let account = quotas.account("t", "a", 0).expect("there is a limit");
         account.book(10, 5 * SECOND);
         let over = account.over(5 * SECOND).expect("one in two seconds");
         assert_eq!((over.measure, over.wait.as_secs()), (Measure::Requests, 1));
         assert!(
-            Quotas::new(Quota::default(), Quota::default())
+            Quotas::new(Allowed::default())
                 .account("t", "a", 0)
                 .is_none()
         );

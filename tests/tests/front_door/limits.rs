@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink};
 
-use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for};
+use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for, wait_own};
 
 /// Bytes per second; the agent below offers several times as many.
 const QUOTA: u64 = 2000;
@@ -66,6 +66,42 @@ async fn exhausted(agent: &Agent) -> f64 {
         .iter()
         .filter(|(name, _)| name.contains("retries") && name.contains("resource_exhausted"));
     wanted.map(|(_, count)| count).sum()
+}
+
+/// Two agents of one kind, each of its own tenant. Mutation: `limits.overrides` that is read and not used.
+#[tokio::test]
+async fn a_tenant_has_the_limits_that_are_written_for_it() {
+    let place = tempfile::tempdir().expect("a directory");
+    let limits = [
+        ("LIMITS_AGENT_SERIES", "20"),
+        ("LIMITS_OVERRIDES", "lab: agent_series=30"),
+    ];
+    let sink = Sink::start(place.path(), &limits).await;
+    for (tenant, most) in [("plant", 20), ("lab", 30)] {
+        let token = sink.token(&format!(
+            "--role agent --tenant {tenant} --agent-pattern {tenant}"
+        ));
+        let settings = counting(&[
+            ("SAMPLE_INTERVAL", "20ms"),
+            ("SIMULATED_METRICS", "50"),
+            ("SINK_TOKEN", &token),
+        ]);
+        let mut agent = Agent::start(place.path(), tenant, &sink.url(), &settings).await;
+        wait_own(&agent, "acked", 1000).await;
+        assert!(agent.terminate().await.success());
+        let reader = sink.token(&format!("--role reader --tenant {tenant} --name test"));
+        let query = "select distinct device, metric, attributes from samples";
+        until("what was delivered to be folded", LIMIT, || async {
+            let ledger = sink.ledger_as(&reader).await;
+            ledger
+                .iter()
+                .all(|stream| stream["pending_fold"] == 0)
+                .then_some(())
+        })
+        .await;
+        assert_eq!(sink.sql_as(&reader, query).await.len(), most, "{tenant}");
+        assert!(agent.log().contains("limits.overrides"), "{}", agent.log());
+    }
 }
 
 /// Series beyond the limit are named on both sides and counted; the others of the same batches are stored, and

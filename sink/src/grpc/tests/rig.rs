@@ -93,7 +93,7 @@ impl Rig {
                 max_streams: 16,
                 high_water_bytes,
                 lost_after: std::time::Duration::ZERO,
-                limits: crate::ingest::Limits::default(),
+                limits: crate::ingest::Allowed::default(),
             },
             IngestMetrics::default(),
         );

@@ -33,6 +33,7 @@ impl Runner {
             max_rows: size(config.max_rows),
             timeout: config.timeout,
             memory_bytes: size(config.memory_bytes),
+            owner_bytes: size(config.tenant_memory_bytes),
             threads: if config.threads == 0 {
                 cores
             } else {
@@ -94,6 +95,7 @@ impl Runner {
         let view = own.view().await.ok_or_else(internal)?;
         let streams = streams(&own.lines());
         Ok(Tables {
+            owner: Arc::clone(own.tenant()),
             store: own.objects(),
             samples_schema: columns::schema(),
             files: self.files(&view.files),
@@ -168,14 +170,19 @@ fn refusal(error: QueryError) -> Refusal {
         ErrorKind::BadSql => (Kind::Invalid, "bad_sql"),
         ErrorKind::Forbidden => (Kind::Forbidden, "forbidden"),
         ErrorKind::TooLarge => (Kind::TooLarge, "too_large"),
-        ErrorKind::Memory => (Kind::TooLarge, "memory"),
+        ErrorKind::Memory | ErrorKind::OwnersMemory => (Kind::TooLarge, "memory"),
         ErrorKind::Timeout => (Kind::Timeout, "timeout"),
         ErrorKind::Damaged => (Kind::Internal, "damaged_file"),
         ErrorKind::Internal => (Kind::Internal, "internal"),
     };
+    let setting = match error.kind() {
+        ErrorKind::Memory => ", or raise the sink's query.memory",
+        ErrorKind::OwnersMemory => ", or raise the sink's query.tenant_memory",
+        _ => "",
+    };
     Refusal {
         kind: name,
-        ..Refusal::of(kind, error.to_string())
+        ..Refusal::of(kind, format!("{error}{setting}"))
     }
 }
 

@@ -39,7 +39,7 @@ impl World {
             max_streams: 2,
             high_water_bytes: u64::MAX,
             lost_after: Duration::from_secs(10),
-            limits: crate::ingest::Limits::default(),
+            limits: crate::ingest::Allowed::default(),
         };
         let ingest = Ingest::new(
             journal.clone(),

@@ -38,7 +38,7 @@ impl World {
             max_streams: 16,
             high_water_bytes: u64::MAX,
             lost_after: GRACE,
-            limits: crate::ingest::Limits::default(),
+            limits: crate::ingest::Allowed::default(),
         };
         let ingest = Ingest::new(
             journal.clone(),
