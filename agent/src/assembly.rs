@@ -21,7 +21,7 @@ use weir_process::health::{Health, Stage};
 use weir_process::metrics::{COMMIT, Registry};
 use weir_process::random;
 use weir_process::shutdown::Shutdown;
-use weir_process::tls::Encryption;
+use weir_process::tls::{Encryption, Facts};
 
 use crate::batch::{Assembler, Batcher};
 use crate::budget::{self, Keeper};
@@ -81,6 +81,8 @@ pub struct Agent {
     pub(crate) link: watch::Receiver<LinkState>,
     /// What the link is encrypted with.
     pub(crate) encryption: watch::Receiver<Option<Encryption>>,
+    /// What it shows of itself.
+    pub(crate) own: watch::Receiver<Option<Facts>>,
     /// How the backlog drains.
     pub(crate) drain: watch::Receiver<Drain>,
     /// What is used up.
@@ -131,7 +133,7 @@ impl Agent {
         let queue: Queue<Parcel> = Queue::new(config.queue_limit, config.queue_overflow);
         registry.collect(QueueCollector::new(queue.clone()));
         let metrics = SamplingMetrics::new(&registry, sender.missed_ticks());
-        let (link, encryption) = (sender.link_state(), sender.encryption());
+        let (link, encryption, own) = (sender.link_state(), sender.encryption(), sender.own());
         let (drain, displaced) = (sender.drain(), sender.displaced());
         announce(&config);
         count_missed(&config, &metrics, interruption);
@@ -146,8 +148,7 @@ impl Agent {
             stop: shutdown.token(),
             patience: grace / 4,
         };
-        let used = used(written, &sender, &batcher);
-        let keeper = Keeper::new(used, config.budget, &registry);
+        let keeper = Keeper::new(used(written, &sender, &batcher), config.budget, &registry);
         let budget = keeper.seen();
         let states = start_samplers(&config, &batcher, &clock, &shutdown);
         let moving = moving(&states, &batcher, &sender);
@@ -164,6 +165,7 @@ impl Agent {
             queue,
             link,
             encryption,
+            own,
             drain,
             budget,
             age,

@@ -13,11 +13,13 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use weir_process::secret::Secret;
 
 pub(crate) mod enrolment;
+mod shown;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use enrolment::Enrolment;
+pub(crate) use shown::Shown;
 
 /// How often a file is looked at while the agent waits for another token.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -52,6 +52,7 @@ fn sources(config: Config, agent: &Agent) -> Sources {
         spool: agent.spool().clone(),
         link: agent.link(),
         encryption: agent.encryption.clone(),
+        own: agent.own.clone(),
         drain: agent.drain.clone(),
         budget: agent.budget.clone(),
         age: agent.age.clone(),

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use weir_process::health::Health;
 use weir_process::metrics::Registry;
-use weir_process::tls::{ClientSettings, Encryption};
+use weir_process::tls::{ClientSettings, Encryption, Facts};
 
 use crate::identity::enrolment::Identity;
 use crate::identity::{Credential, Enrolment};
@@ -226,6 +226,11 @@ impl Sender {
         self.common.link.transport().encryption()
     }
 
+    /// This agent's own certificate; nothing while it has none.
+    pub(crate) fn own(&self) -> watch::Receiver<Option<Facts>> {
+        self.common.link.transport().own()
+    }
+
     /// How the backlog drains, looked at every second.
     pub fn drain(&self) -> watch::Receiver<Drain> {
         self.drain.subscribe()
@@ -252,12 +257,13 @@ impl Sender {
         let common = &self.common;
         let stage = self.health.stage("spool", None);
         let stop = Stop::new(token, common.config.drain);
+        let changes = common.identity.as_ref().map(Identity::changes);
         tokio::select! {
             biased;
             () = self.deliver(stop) => {}
             () = common.spool.tend(stage) => {}
             () = look(common.spool.clone(), &self.drain, &common.metrics) => {}
-            () = common.link.transport().watch_own() => {}
+            () = common.link.transport().watch_own(changes) => {}
             () = common.keep_identity() => {}
         }
         common.metrics.connected.set(0);

@@ -24,7 +24,7 @@ use weir_process::health::Health;
 use weir_process::http::{self, Request, Response};
 use weir_process::metrics::Registry;
 use weir_process::probes;
-use weir_process::tls::Encryption;
+use weir_process::tls::{Encryption, Facts};
 
 use crate::budget::Seen;
 use crate::buffer::{Age, Parcel};
@@ -55,6 +55,8 @@ pub(crate) struct Sources {
     pub(crate) link: watch::Receiver<LinkState>,
     /// What the link is encrypted with.
     pub(crate) encryption: watch::Receiver<Option<Encryption>>,
+    /// What it shows of itself.
+    pub(crate) own: watch::Receiver<Option<Facts>>,
     /// How the backlog drains.
     pub(crate) drain: watch::Receiver<Drain>,
     /// What is used up.

@@ -44,7 +44,12 @@ pub struct Enrolment {
 impl Enrolment {
     /// Whether there is an identity already.
     pub(crate) fn is_there(&self) -> bool {
-        Store::at(self.dir.clone()).file().exists()
+        self.file().exists()
+    }
+
+    /// Where it is, or will be.
+    pub(crate) fn file(&self) -> PathBuf {
+        Store::at(self.dir.clone()).file()
     }
 }
 

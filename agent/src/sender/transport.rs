@@ -15,10 +15,11 @@ use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::ServiceExt;
 use weir_process::metrics::Registry;
-use weir_process::tls::{self, Client, ClientSettings, Encryption};
+use weir_process::tls::{self, Client, ClientSettings, Encryption, Facts};
 
 use super::failure::{Failure, reason_of};
 use super::traffic::{Counted, Traffic};
@@ -27,7 +28,7 @@ use super::traffic::{Counted, Traffic};
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// From how long before its end on it is spoken of, once a day.
 const SOON: i64 = 14 * 86_400;
-const LOOKS_A_DAY: u32 = 24;
+const SAY_EVERY: Duration = Duration::from_secs(86_400);
 
 /// Bytes to and from a sink.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -50,6 +51,7 @@ pub(crate) struct Transport {
     tls: Option<Arc<Client>>,
     traffic: Arc<Traffic>,
     state: watch::Sender<Option<Encryption>>,
+    own: watch::Sender<Option<Facts>>,
     gauges: Gauges,
 }
 
@@ -74,6 +76,7 @@ impl Transport {
             tls: encrypted.then(|| Arc::new(Client::new(tls.clone()))),
             traffic: Arc::default(),
             state: watch::Sender::new(None),
+            own: watch::Sender::new(None),
             gauges,
         }
     }
@@ -91,6 +94,11 @@ impl Transport {
     /// What the last connection was encrypted with; nothing where it was not.
     pub(crate) fn encryption(&self) -> watch::Receiver<Option<Encryption>> {
         self.state.subscribe()
+    }
+
+    /// This agent's own certificate; nothing while it has none.
+    pub(crate) fn own(&self) -> watch::Receiver<Option<Facts>> {
+        self.own.subscribe()
     }
 
     pub(super) fn register(&self, registry: &Registry) {
@@ -142,26 +150,42 @@ impl Transport {
         Ok(Box::new(encrypted))
     }
 
-    /// Looks at this agent's own certificate, and warns while it is about to end.
-    pub(super) async fn watch_own(&self) {
+    /// Looks at this agent's own certificate: at once when it is another, by `changes` or since a connection was made with
+    /// it, else every hour. Warns while it is about to end, unless the agent renews it by itself.
+    pub(super) async fn watch_own(&self, changes: Option<watch::Receiver<u64>>) {
         let Some(client) = &self.tls else {
             return std::future::pending().await;
         };
-        let mut looks = 0_u32;
+        let renews = changes.is_some();
+        let mut changes = changes.unwrap_or_else(|| watch::Sender::new(0).subscribe());
+        let mut connections = self.state.subscribe();
+        let mut said: Option<Instant> = None;
         loop {
-            if let Ok(Some(own)) = client.identity() {
-                self.gauges
-                    .own_not_after
-                    .set(own.not_after_seconds() as f64);
-                let left = own.seconds_left(SystemTime::now());
-                if left < SOON && looks.is_multiple_of(LOOKS_A_DAY) {
+            if let Ok(own) = client.identity() {
+                let seconds = own.as_ref().map(Facts::not_after_seconds);
+                let shown = seconds.map_or(f64::NAN, |seconds| seconds as f64);
+                self.gauges.own_not_after.set(shown);
+                let ends = own.as_ref().filter(|_| !renews);
+                if let Some(own) = ends
+                    && own.seconds_left(SystemTime::now()) < SOON
+                    && said.is_none_or(|at| at.elapsed() >= SAY_EVERY)
+                {
+                    said = Some(Instant::now());
                     let not_after = humantime::format_rfc3339_seconds(own.not_after);
-                    let days = left / 86_400;
+                    let days = own.seconds_left(SystemTime::now()) / 86_400;
                     tracing::warn!(%not_after, days, "this agent's certificate ends soon: replace the files of tls.cert and tls.key");
                 }
+                self.own.send_if_modified(|known| {
+                    let changed = *known != own;
+                    *known = own;
+                    changed
+                });
             }
-            looks = looks.wrapping_add(1);
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                Ok(()) = changes.changed() => {}
+                Ok(()) = connections.changed() => {}
+            }
         }
     }
 }

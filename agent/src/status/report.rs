@@ -12,6 +12,7 @@ use weir_process::tls::{Encryption, Facts};
 use super::Sources;
 use super::budget::Budget;
 use super::spool::{Backlog, Spool};
+use crate::identity::Shown;
 use crate::ledger::StreamView;
 use crate::sampler::{SensorConfig, SensorState};
 use crate::sender::LinkState;
@@ -51,6 +52,9 @@ struct Sink {
     /// What the last connection was encrypted with; nothing where it was plain.
     #[serde(default)]
     tls: Option<Tls>,
+    /// The certificate that this agent shows; nothing where it has none.
+    #[serde(default)]
+    identity: Option<Identity>,
     /// Streams that another agent delivers, a copy of this machine: this one leaves them alone for now.
     #[serde(default)]
     displaced: u64,
@@ -84,6 +88,37 @@ impl Tls {
             not_after,
         } = self;
         format!("{version}; the sink's certificate is from {issuer:?} and good until {not_after}")
+    }
+}
+
+/// As whom the sink knows this agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Identity {
+    agent: String,
+    /// Where a sink enrolled it.
+    tenant: Option<String>,
+    /// When its certificate ends, RFC 3339.
+    not_after: String,
+}
+
+impl Identity {
+    fn of(facts: &Facts) -> Self {
+        let Shown {
+            agent,
+            tenant,
+            not_after,
+        } = Shown::of(facts);
+        Self {
+            agent,
+            tenant,
+            not_after,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let tenant = self.tenant.as_ref();
+        let tenant = tenant.map_or_else(String::new, |tenant| format!(" of tenant {tenant}"));
+        format!("{}{tenant}, good until {}", self.agent, self.not_after)
     }
 }
 
@@ -174,6 +209,7 @@ impl Report {
                     LinkState::Waiting { reason } => reason,
                 },
                 tls: sources.encryption.borrow().as_ref().map(Tls::of),
+                identity: sources.own.borrow().as_ref().map(Identity::of),
                 displaced: *sources.displaced.borrow(),
             },
             loss_bound_seconds: budget.loss_bound_seconds(&spool),
@@ -229,6 +265,9 @@ impl Report {
         line("sink", &format!("{}, {}", self.sink.url, self.sink.state));
         if let Some(tls) = &self.sink.tls {
             line("", &tls.to_text());
+        }
+        if let Some(identity) = &self.sink.identity {
+            line("identity", &identity.to_text());
         }
         if self.sink.displaced > 0 {
             let others = format!(

@@ -161,7 +161,22 @@ async fn an_agent_killed_while_it_enrols_goes_on_with_the_one_use_it_had() {
     }
 }
 
-/// Red when a certificate is not renewed before its end, or a renewal costs readings.
+/// When the certificate ends that the agent says it has, by its metric, once its status names it in the same way.
+async fn known_until(agent: &Agent) -> f64 {
+    until("the agent to say as whom it is known", LIMIT, || async {
+        let identity = &agent.status().await["sink"]["identity"];
+        let metrics = agent.metrics().await;
+        let until = metrics["weir_agent_tls_cert_not_after_timestamp_seconds"];
+        let named = identity["agent"] == "press-7" && identity["tenant"] == "default";
+        let seconds = Duration::try_from_secs_f64(until).ok()?;
+        let text = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + seconds);
+        (named && identity["not_after"] == text.to_string()).then_some(until)
+    })
+    .await
+}
+
+/// Red when a certificate is not renewed before its end, or a renewal costs readings; when status and metric do not say
+/// at once as whom the agent is known and until when (the certificate looked at every hour only), or `doctor` does not.
 #[tokio::test]
 async fn a_certificate_is_renewed_again_and_again_while_readings_flow() {
     let place = tempfile::tempdir().expect("a directory");
@@ -172,11 +187,20 @@ async fn a_certificate_is_renewed_again_and_again_while_readings_flow() {
     let sink = Sink::start_tls(place.path(), &settings).await;
     let token = sink.enroll_token_file("token", "--agent-pattern press-7");
     let mut agent = start(place.path(), &sink, &token, &[]).await;
+    wait_own(&agent, "acked", 1).await;
+    let first = known_until(&agent).await;
     until("three renewals", LIMIT, || async {
         let renewed = agent.log().matches("certificate is renewed").count();
         (renewed >= 3).then_some(())
     })
     .await;
+    assert!(known_until(&agent).await > first, "the metric stands still");
+    let doctor = agent.command(&["doctor"]);
+    let told = String::from_utf8_lossy(&doctor.stdout);
+    assert!(
+        told.contains("enrolled as press-7 of tenant default"),
+        "{told}"
+    );
     let acked = own(&agent, "acked").await;
     wait_own(&agent, "acked", acked + 50).await;
     assert!(

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use weir_process::tls::{Client, Encryption, Facts};
+use weir_process::tls::{Client, ClientSettings, Encryption, Facts};
 
 use super::{PATIENCE, place};
 use crate::config::Config;
 use crate::doctor::Line;
+use crate::identity::{Enrolment, Shown};
 
 /// From so many days before its end on a certificate is something to look at.
 const SOON_DAYS: i64 = 14;
@@ -26,9 +27,21 @@ pub(super) async fn examine(
     if !connected {
         return vec![Line::skip("transport", "nothing accepts a connection")];
     }
-    let client = Client::new(config.sender.tls.clone());
+    let enrolled = config.sender.enrolment.as_ref();
+    let enrolled = enrolled.filter(|enrolment| enrolment.is_there());
+    let client = Client::new(ClientSettings {
+        identity: match enrolled {
+            Some(enrolment) => Some((enrolment.file(), enrolment.file())),
+            None => config.sender.tls.identity.clone(),
+        },
+        ..config.sender.tls.clone()
+    });
     let mut lines = vec![encrypted(config, &client, addresses).await];
-    lines.extend(own(&client));
+    match (&config.sender.enrolment, enrolled) {
+        (Some(_), Some(_)) => lines.push(renewed(&client)),
+        (Some(enrolment), None) => lines.push(asked(enrolment)),
+        (None, _) => lines.extend(own(&client)),
+    }
     lines
 }
 
@@ -96,6 +109,47 @@ fn own(client: &Client) -> Option<Line> {
                 _ => Line::ok("identity", text),
             })
         }
+    }
+}
+
+/// The identity of an agent that has enrolled: it renews the certificate by itself, so that days left are no reason to worry.
+fn renewed(client: &Client) -> Line {
+    let facts = match client.identity() {
+        Ok(Some(facts)) => facts,
+        Ok(None) => return Line::skip("identity", "there is none"),
+        Err(error) => {
+            let remedy = "if it is damaged, remove it and set WEIR_AGENT_ENROLL_TOKEN_FILE";
+            return Line::fail("identity", error.to_string(), remedy);
+        }
+    };
+    let Shown {
+        agent,
+        tenant,
+        not_after,
+    } = Shown::of(&facts);
+    let tenant = tenant.unwrap_or_default();
+    let text = format!(
+        "enrolled as {agent} of tenant {tenant}; its certificate is good until {not_after}"
+    );
+    if facts.seconds_left(SystemTime::now()) < 0 {
+        let remedy = "an agent that runs renews it, for a time after its end too: its log says why it does not; then `weir-sink enroll-token create` makes another token";
+        return Line::warn("identity", format!("{text}: it has ended"), remedy);
+    }
+    Line::ok("identity", text)
+}
+
+/// Of one that has not enrolled yet.
+fn asked(enrolment: &Enrolment) -> Line {
+    match enrolment.token.text() {
+        Ok(Some(_)) => Line::ok(
+            "identity",
+            "not enrolled yet: `run` asks for a certificate with the token that is set",
+        ),
+        _ => Line::fail(
+            "identity",
+            "there is no identity and no token to ask for one with",
+            "set WEIR_AGENT_ENROLL_TOKEN_FILE to what `weir-sink enroll-token create` shows",
+        ),
     }
 }
 
