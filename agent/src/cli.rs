@@ -29,6 +29,7 @@ use weir_process::exit::{Exit, after_clap};
 use weir_process::logging;
 use weir_process::metrics::version_with_commit;
 use weir_process::output::{self, Align, Table};
+use weir_process::version;
 
 use crate::assembly::StartError;
 use crate::config::{Config, Purpose, TABLE};
@@ -91,6 +92,7 @@ pub(crate) fn command() -> Command {
         .about("Samples sensors, keeps readings through outages, and streams them to a sink.")
         .after_help("Nothing has to be set: `weir-agent run` samples this host each second. `--help` lists every setting.")
         .version(version_with_commit(env!("CARGO_PKG_VERSION")))
+        .long_version(version::long(env!("CARGO_PKG_VERSION")))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(file_flag())

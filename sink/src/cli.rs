@@ -14,6 +14,7 @@
 //! | `certs list`, `revoke` | certificates of agents |
 //! | `audit` | shows who changed what, and who was turned away |
 //! | `certs init`, `renew-server` | makes a private CA and this sink's certificate |
+//! | `version` | says what this program was built from, as `--version` does; `--packages` lists the packages in it |
 //! | `recover` | counts journal records that can no longer be had as lost, so that the sink starts |
 //!
 //! Settings can be given to every command; where to listen is checked by `run` and `validate` alone. Those that ask find the sink by `--url`, else by the
@@ -39,6 +40,7 @@ use weir_process::exit::{Exit, after_clap};
 use weir_process::logging;
 use weir_process::metrics::version_with_commit;
 use weir_process::output::{self, Align, Table};
+use weir_process::version;
 
 use crate::config::{Config, Purpose, TABLE};
 
@@ -66,6 +68,7 @@ fn command() -> Command {
     Command::new("weir-sink")
         .about("makes readings durable, stores them as columns and answers SQL")
         .version(version)
+        .long_version(version::long(env!("CARGO_PKG_VERSION")))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(env::file_flag())
@@ -98,6 +101,14 @@ fn command() -> Command {
         .subcommand(credentials::audit())
         .subcommand(enrolment::command())
         .subcommand(certs::command())
+        .subcommand(
+            Command::new("version")
+                .about("say what this program was built from")
+                .arg(flag(
+                    "packages",
+                    "name and version of each package that Cargo.lock names",
+                )),
+        )
         .subcommand(Command::new("recover").about(
             "count journal records that can no longer be had as lost, so that the sink starts",
         ))
@@ -198,6 +209,13 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
     let (name, arguments) = matches.subcommand().expect("clap asks for a command");
     if name == "config" && arguments.get_flag("env") {
         return printed(output::text(&TABLE.env_example()));
+    }
+    if name == "version" {
+        return printed(if arguments.get_flag("packages") {
+            output::text(version::PACKAGES)
+        } else {
+            output::line(&version::long(env!("CARGO_PKG_VERSION")))
+        });
     }
     let mut reader = Reader::from_args(&TABLE, matches, environment);
     let makes = |name| matches!(name, Some("init" | "renew-server"));

@@ -43,6 +43,44 @@ fn agent_reports_every_fault_at_once_and_ends_with_64() {
     }
 }
 
+/// What was built is said by both programs, in one line or in all. Mutation: a hash of something else than Cargo.lock.
+#[test]
+fn both_programs_say_what_they_were_built_from() {
+    let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
+    let summed = std::process::Command::new("sha256sum").arg(lock).output();
+    let summed = text(&summed.expect("sha256sum").stdout);
+    let sum = summed.split_whitespace().next().expect("a sum");
+    for program in [programs::agent(), programs::sink()] {
+        let said = |argument| text(&run_once(&program, &[argument], &[]).stdout);
+        let (short, long) = (said("-V"), said("--version"));
+        assert_eq!(short.lines().count(), 1, "{short}");
+        assert!(long.starts_with(short.trim_end()), "{long}");
+        for words in [
+            "target ",
+            "-linux-",
+            "profile ",
+            "rustc 1.",
+            "rustls 0.",
+            "ring 0.",
+            sum,
+        ] {
+            assert!(long.contains(words), "{words} is missing in:\n{long}");
+        }
+    }
+    let packages = run_once(&programs::sink(), &["version", "--packages"], &[]);
+    let packages = text(&packages.stdout);
+    let named = std::fs::read_to_string(lock).expect("Cargo.lock");
+    assert_eq!(
+        packages.lines().count(),
+        named.matches("[[package]]").count()
+    );
+    assert!(
+        packages
+            .lines()
+            .any(|line| line.starts_with("datafusion 5"))
+    );
+}
+
 /// An image sets addresses to listen on, and its commands are used to ask other sinks. Mutation: what is read to ask is
 /// checked as what is read to serve.
 #[test]
