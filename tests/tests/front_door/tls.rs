@@ -317,7 +317,7 @@ fn s_client(arguments: &[&str]) -> (bool, String) {
     )
 }
 
-/// Mutation: a server that offers every version lets 1.1 in.
+/// Mutation: a server that offers 1.3 alone.
 #[tokio::test]
 async fn openssl_gets_1_2_and_1_3_and_nothing_older() {
     let site = Site::new().await;
@@ -365,8 +365,9 @@ pub(crate) fn resident(pid: u32) -> u64 {
     kib << 10
 }
 
-/// Three thousand connections that begin a handshake and leave it at that, or send garbage. Mutations: handshakes without
-/// a bound, or no room made for those that speak: the agent that comes later is kept out.
+/// Three thousand connections that begin a handshake and leave it at that, or send garbage. Mutation: handshakes that
+/// neither end in time nor give way keep out the agent that comes later; that they give way is seen in
+/// `tls/tests/serving.rs::silent_handshakes_do_not_keep_out_the_one_that_speaks`.
 #[tokio::test]
 async fn a_flood_of_half_open_handshakes_holds_up_nobody() {
     let site = Site::new().await;
