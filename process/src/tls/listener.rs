@@ -250,15 +250,18 @@ enum Why {
     UnknownCa,
     /// What the client shows is out of its time.
     Expired,
+    /// What the client shows is not good for this.
+    Unusable,
     Timeout,
     Other,
 }
 
-const REASONS: [Why; 6] = [
+const REASONS: [Why; 7] = [
     Why::NoTls,
     Why::Untrusted,
     Why::UnknownCa,
     Why::Expired,
+    Why::Unusable,
     Why::Timeout,
     Why::Other,
 ];
@@ -270,6 +273,7 @@ impl Why {
             Self::Untrusted => "untrusted",
             Self::UnknownCa => "unknown_ca",
             Self::Expired => "expired",
+            Self::Unusable => "unusable",
             Self::Timeout => "timeout",
             Self::Other => "other",
         };
@@ -327,7 +331,7 @@ impl Handshakes {
         );
         registry.register(
             "tls_handshake_failures",
-            "handshakes that did not lead to a connection, by reason: `no_tls`, `untrusted` (the client does not trust this server), `unknown_ca` and `expired` (the client's certificate), `timeout`, `other`",
+            "handshakes that did not lead to a connection, by reason: `no_tls`, `untrusted` (the client does not trust this server), `unknown_ca`, `expired` and `unusable` (the client's certificate), `timeout`, `other`",
             inner.failed.clone(),
         );
     }
@@ -379,6 +383,7 @@ fn reason(error: &io::Error) -> Why {
             | Certificate::NotValidYet
             | Certificate::NotValidYetContext { .. },
         )) => Why::Expired,
+        Some(Error::InvalidCertificate(_)) => Why::Unusable,
         _ => Why::Other,
     }
 }
