@@ -90,11 +90,16 @@ async fn run(dir: &Path, requests: Vec<(usize, v1::DeliverRequest)>) -> (Duratio
         },
         IngestMetrics::register(&Registry::new("bench")),
     );
+    let opener = weir_sink::ingest::Opener {
+        tenant: "default",
+        from: None,
+        covers: &|_| true,
+    };
     let mut sessions: Vec<Session> = Vec::new();
     for device in 0..DEVICES {
         sessions.push(
             ingest
-                .open("default", &hello(device), &CancellationToken::new())
+                .open(&opener, &hello(device), &CancellationToken::new())
                 .await
                 .expect("welcome")
                 .0,

@@ -120,6 +120,9 @@ fn a_fault_of_a_secret_does_not_show_it() {
     assert!(!text.contains("hunter2"), "{text}");
 }
 
+/// Flags, environment and settings file.
+type Way<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+
 /// Wherever a secret was set, in whatever form what was read is shown. Red with a derived `Debug` of the settings file's
 /// contents, and with values kept as `String`.
 #[test]
@@ -130,7 +133,7 @@ fn no_debug_output_shows_a_secret() {
     std::fs::write(&path, MARKER).unwrap();
     let path = path.to_str().unwrap();
     let toml = format!("token = \"{MARKER}\"\n[sensor]\npassword = \"{MARKER}\"");
-    let ways: [(&[&str], &[(&str, &str)], &str); 6] = [
+    let ways: [Way; 6] = [
         (&["--token", MARKER], &[], ""),
         (&[], &[("WEIR_TEST_TOKEN", MARKER)], ""),
         (&[], &[("WEIR_TEST_TOKEN_FILE", path)], ""),
