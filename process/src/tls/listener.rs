@@ -372,7 +372,10 @@ fn reason(error: &io::Error) -> Why {
     use CertificateError as Certificate;
     match words::cause(error) {
         Some(Error::AlertReceived(
-            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateExpired,
+            Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::DecryptError,
         )) => Why::Untrusted,
         Some(Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
             Why::UnknownCa

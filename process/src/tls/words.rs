@@ -66,9 +66,10 @@ pub(super) fn of_server(error: &io::Error, told: &Told<'_>) -> String {
 /// For a server: what its client did.
 pub(super) fn of_client(error: &io::Error) -> String {
     match cause(error) {
-        Some(Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate)) => {
-            "it does not trust this certificate: give it this sink's CA file".to_owned()
-        }
+        // The last: a CA of the same name and another key.
+        Some(Error::AlertReceived(
+            Alert::UnknownCA | Alert::BadCertificate | Alert::DecryptError,
+        )) => "it does not trust this certificate: give it this sink's CA file".to_owned(),
         Some(Error::AlertReceived(Alert::CertificateExpired)) => {
             "it takes this certificate for expired: renew it, or set the client's clock".to_owned()
         }

@@ -92,7 +92,7 @@ async fn a_client_says_why_it_does_not_trust_a_server() {
         .await
         .unwrap_err();
     assert!(other.contains("set THE_CA"), "{other}");
-    port.counts("tls_handshake_failures_total{reason=\"untrusted\"} 3\n")
+    port.counts("tls_handshake_failures_total{reason=\"untrusted\"} 4\n")
         .await;
 
     let (cert, key) = ours.sign("old", "localhost", SystemTime::now() - DAY);
