@@ -6,12 +6,14 @@
 //! read them.
 //!
 //! A file that is missing, unreadable or not what was written is never merged onward: it is left
-//! out and named in the log, and the others are merged without it.
+//! out and named in the log, and the others are merged without it. Files of different journals are
+//! not merged with each other ([`journals`]).
 //!
 //! Which files are merged when: [`choice`]. How: [`merge`].
 
 mod choice;
 mod faults;
+mod journals;
 mod merge;
 mod read;
 #[cfg(test)]
@@ -25,12 +27,14 @@ use weir_process::clock::Clock;
 use weir_process::work;
 
 pub(crate) use self::faults::Faults;
+pub(crate) use self::journals::Journals;
 use crate::catalog::{Catalog, CatalogError, DataFile};
 use crate::fold::rows::DAY_NS;
 use crate::fold::{FoldError, FoldHandle};
 use crate::store::Store;
 use crate::writer::{self, WriteError};
 use choice::Rules;
+use journals::JournalId;
 use merge::Merged;
 
 /// Rows of a file that is large enough: more make a question no faster.
@@ -49,6 +53,8 @@ pub(crate) struct Compactor {
     pub(crate) max_rows: u64,
     /// Files that are left out.
     pub(crate) faults: Faults,
+    /// Files that are not of the journal at hand.
+    pub(crate) journals: Journals,
     /// A merge of which it is not known whether the catalog has it. The next one waits for that.
     pub(crate) unsettled: Option<Replacement>,
 }
@@ -60,15 +66,20 @@ pub(crate) struct Replacement {
 }
 
 impl Compactor {
-    /// Merges once, where it helps most, or finds a file it leaves out from now on; answers whether
-    /// it did either.
+    /// Merges once, where it helps most, or finds files it leaves out, or leaves apart, from now on;
+    /// answers whether it did either.
     pub(crate) async fn step(&mut self) -> Result<bool, FoldError> {
         if self.settle().await? {
             return Ok(true);
         }
         let live = self.faults.sound(&self.fold.files(), self.clock.wall_ns());
         let today = writer::date_of(self.clock.wall_ns().div_euclid(DAY_NS) - 2);
-        match self.rules().choose(&live, &today) {
+        let journals = self.journals.split(live, self.fold.journal_id());
+        let rules = self.rules();
+        let chosen = journals
+            .iter()
+            .filter_map(|files| rules.choose(files, &today));
+        match chosen.max_by_key(Vec::len) {
             Some(inputs) => self.merge(inputs).await,
             None => Ok(false),
         }
@@ -102,8 +113,12 @@ impl Compactor {
             .await
             .map_err(|e| WriteError::Foreign(format!("merge: {e}")))?;
         let Merged { inputs, outputs } = match merged {
-            Ok(Some(merged)) => merged,
-            Ok(None) => return Ok(false),
+            Ok(merged) => merged,
+            Err(Unmerged::Apart(found)) => {
+                tracing::debug!(inputs = found.len(), "files of several journals stay apart");
+                self.journals.learn(found);
+                return Ok(true);
+            }
             Err(Unmerged::Input(path, why)) => {
                 self.faults.leave_out(&path, &why, now_ns);
                 return Ok(true);
@@ -202,6 +217,8 @@ enum Unmerged {
     Input(String, WriteError),
     /// The output cannot be made.
     Output(WriteError),
+    /// They are not of one journal: each with its own.
+    Apart(Vec<(String, JournalId)>),
 }
 
 impl From<WriteError> for Unmerged {

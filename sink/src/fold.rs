@@ -290,6 +290,11 @@ impl FoldHandle {
         }
     }
 
+    /// The journal it reads.
+    pub(crate) fn journal_id(&self) -> [u8; 16] {
+        self.journal.id()
+    }
+
     /// Everything through this journal number is folded.
     pub fn position(&self) -> u64 {
         self.shared.state().position

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use weir_process::health::Stage;
 
-use crate::compaction::{Compactor, Faults};
+use crate::compaction::{Compactor, Faults, Journals};
 use crate::fold::{Fold, FoldError};
 use crate::retention::Retention;
 
@@ -71,6 +71,7 @@ impl Maintenance {
             min_files: config.min_files,
             max_rows: config.max_merge_rows,
             faults: Faults::default(),
+            journals: Journals::default(),
             unsettled: None,
         };
         let retention = Retention {

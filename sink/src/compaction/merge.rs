@@ -26,16 +26,13 @@ pub(super) struct Merged {
 pub(super) type Input = (DataFile, Bytes);
 
 /// Reads the inputs and writes them in files of at least `full_rows` rows, as far as there are so
-/// many. Only files of one journal have positions that can be put together; inputs of another journal
-/// than most are left out.
+/// many. Only files of one journal have positions that can be put together.
 pub(super) fn merge_files(
     inputs: Vec<Input>,
     now_ns: i64,
     full_rows: u64,
-) -> Result<Option<Merged>, Unmerged> {
-    let Some((inputs, provenance)) = of_one_journal(inputs)? else {
-        return Ok(None);
-    };
+) -> Result<Merged, Unmerged> {
+    let provenance = of_one_journal(&inputs)?;
     let expected: u64 = inputs.iter().map(|(input, _)| input.rows).sum();
     let mut merge = Merge {
         outputs: Outputs {
@@ -60,44 +57,35 @@ pub(super) fn merge_files(
         let text = format!("merge would turn {expected} rows into {written}");
         return Err(WriteError::Foreign(text).into());
     }
-    Ok(Some(Merged {
+    Ok(Merged {
         inputs: inputs.into_iter().map(|(input, _)| input).collect(),
         outputs,
-    }))
+    })
 }
 
-/// Those of the journal that most are of, and where their rows came from together.
-fn of_one_journal(inputs: Vec<Input>) -> Result<Option<(Vec<Input>, Provenance)>, Unmerged> {
-    let mut read = Vec::with_capacity(inputs.len());
+/// Where the rows of the inputs came from together.
+fn of_one_journal(inputs: &[Input]) -> Result<Provenance, Unmerged> {
+    let mut found = Vec::with_capacity(inputs.len());
     for (input, bytes) in inputs {
-        let found = reading(&input, || read::provenance(&bytes, &input.path))?;
-        read.push(((input, bytes), found));
+        found.push(reading(input, || read::provenance(bytes, &input.path))?);
     }
-    let mut journals: HashMap<[u8; 16], usize> = HashMap::new();
-    for (_, found) in &read {
-        *journals.entry(found.journal_id).or_default() += 1;
+    let journal_id = found.first().expect("there are inputs").journal_id;
+    if found.iter().any(|one| one.journal_id != journal_id) {
+        let each = inputs.iter().zip(&found);
+        let each = each.map(|((input, _), one)| (input.path.clone(), one.journal_id));
+        return Err(Unmerged::Apart(each.collect()));
     }
-    let (journal_id, count) = journals
-        .into_iter()
-        .max_by_key(|(id, count)| (*count, *id))
-        .expect("there are inputs");
-    if count < 2 {
-        return Ok(None);
-    }
-    read.retain(|(_, found)| found.journal_id == journal_id);
     let mut watermarks = BTreeMap::new();
-    for (stream, watermark) in read.iter().flat_map(|(_, found)| &found.streams) {
+    for (stream, watermark) in found.iter().flat_map(|one| &one.streams) {
         let slot = watermarks.entry(*stream).or_insert(0);
         *slot = (*watermark).max(*slot);
     }
-    let provenance = Provenance {
+    Ok(Provenance {
         journal_id,
-        from: read.iter().map(|(_, found)| found.from).min().unwrap_or(0),
-        through: read.iter().map(|(_, f)| f.through).max().unwrap_or(0),
+        from: found.iter().map(|one| one.from).min().unwrap_or(0),
+        through: found.iter().map(|one| one.through).max().unwrap_or(0),
         streams: watermarks.into_iter().collect(),
-    };
-    let inputs = read.into_iter().map(|(input, _)| input).collect();
-    Ok(Some((inputs, provenance)))
+    })
 }
 
 /// What rows are sorted by before their times.
