@@ -23,4 +23,5 @@ mod tables;
 pub use answer::Answer;
 pub use engine::{Engine, Limits};
 pub use error::{ErrorKind, QueryError};
+pub use statement::mentions;
 pub use tables::{DataFile, Names, Tables, View};

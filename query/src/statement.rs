@@ -18,6 +18,14 @@ mod shape;
 /// this keeps the depth within the stack of the engine's threads.
 pub(crate) const MAX_SQL_BYTES: usize = 64 << 10;
 
+/// Whether `sql` may read the table of this name, which is in lower case and has no quote in it. In doubt it may: a
+/// name stands in a statement as it is but for its case, as identifiers know no escapes.
+pub fn mentions(sql: &str, table: &str) -> bool {
+    let (sql, table) = (sql.as_bytes(), table.as_bytes());
+    sql.windows(table.len())
+        .any(|part| part.eq_ignore_ascii_case(table))
+}
+
 /// Parses and plans `sql`, or says why it is not answered.
 pub(crate) async fn plan(
     sql: &str,

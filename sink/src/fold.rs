@@ -270,17 +270,28 @@ impl FoldHandle {
     /// as copying the rows that are new since the last one: not for the runtime's own threads
     /// while a backlog is folded.
     pub fn view(&self, tenant: &str) -> Arc<View> {
-        self.shared.views.view(tenant, &self.shared.state)
+        self.shared.views.view(tenant, true, &self.shared.state)
+    }
+
+    /// The same without latest values, which take longer the more series there are.
+    pub fn view_of_rows(&self, tenant: &str) -> Arc<View> {
+        self.shared.views.view(tenant, false, &self.shared.state)
     }
 
     /// Every stream as far as it is folded.
     pub fn streams(&self) -> Vec<StreamLedger> {
-        self.shared
-            .state()
-            .streams
-            .iter()
-            .map(|stream| stream.ledger.clone())
-            .collect()
+        self.streams_where(|_| true)
+    }
+
+    /// Those of them that are this tenant's.
+    pub fn streams_of(&self, tenant: &str) -> Vec<StreamLedger> {
+        self.streams_where(|ledger| *ledger.tenant == *tenant)
+    }
+
+    fn streams_where(&self, wanted: impl Fn(&StreamLedger) -> bool) -> Vec<StreamLedger> {
+        let state = self.shared.state();
+        let ledgers = state.streams.iter().map(|stream| &stream.ledger);
+        ledgers.filter(|ledger| wanted(ledger)).cloned().collect()
     }
 
     /// Every series that was ever stored, and those that stand for what was not, for a count at the start.

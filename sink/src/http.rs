@@ -94,6 +94,13 @@ impl Books {
         let streams = self.ingest.streams();
         ledger::lines(folded, &streams, self.clock.wall_ns())
     }
+
+    /// Those of one tenant.
+    pub fn lines_of(&self, tenant: &str) -> Vec<Line> {
+        let folded = self.fold.streams_of(tenant);
+        let streams = self.ingest.streams_of(tenant);
+        ledger::lines(folded, &streams, self.clock.wall_ns())
+    }
 }
 
 /// Serves until `token`.

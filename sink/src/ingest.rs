@@ -297,7 +297,19 @@ impl Ingest {
 
     /// Every stream as it stands, durably.
     pub fn streams(&self) -> Vec<StreamView> {
-        let slots: Vec<Arc<Slot>> = hold(&self.inner.streams).values().cloned().collect();
+        self.streams_where(|_| true)
+    }
+
+    /// Those of them that are this tenant's.
+    pub fn streams_of(&self, tenant: &str) -> Vec<StreamView> {
+        self.streams_where(|key| *key.tenant == *tenant)
+    }
+
+    fn streams_where(&self, wanted: impl Fn(&StreamKey) -> bool) -> Vec<StreamView> {
+        let streams = hold(&self.inner.streams);
+        let slots = streams.values().filter(|slot| wanted(&slot.key));
+        let slots: Vec<Arc<Slot>> = slots.cloned().collect();
+        drop(streams);
         let durable_through = self.inner.journal.progress().borrow().durable_through;
         slots
             .iter()

@@ -18,14 +18,15 @@
 //!
 //! `missed_ticks` stands beside the equation: an upper bound of readings that never were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weir_proto::v1;
 
 use crate::catalog::StreamLedger;
 use crate::ingest::{Mark, StreamView};
-use crate::model::{SPOOL_LOST, StreamId, drop_reason_name};
+use crate::model::{SPOOL_LOST, StreamKey, drop_reason_name};
 
 #[cfg(test)]
 mod tests;
@@ -222,28 +223,24 @@ impl Ledger {
 /// Puts both views together. `folded` must have been taken before `streams`, so that ingest is
 /// the one that is ahead.
 pub fn lines(folded: Vec<StreamLedger>, streams: &[StreamView], now_ns: i64) -> Vec<Line> {
-    let mut folded: BTreeMap<(String, StreamId), StreamLedger> = folded
+    let key = |ledger: &StreamLedger| StreamKey {
+        tenant: Arc::clone(&ledger.tenant),
+        id: ledger.stream_id,
+    };
+    let mut folded: HashMap<StreamKey, StreamLedger> = folded
         .into_iter()
-        .map(|ledger| ((ledger.tenant.to_string(), ledger.stream_id), ledger))
+        .map(|ledger| (key(&ledger), ledger))
         .collect();
     let mut lines: Vec<Line> = streams
         .iter()
-        .map(|view| {
-            let key = (view.key.tenant.to_string(), view.key.id);
-            line(view, folded.remove(&key), now_ns)
-        })
+        .map(|view| line(view, folded.remove(&view.key), now_ns))
         .collect();
-    lines.sort_by(|a, b| {
-        let key = |line: &Line| {
-            (
-                line.tenant.clone(),
-                line.agent.clone(),
-                line.stream_id.clone(),
-            )
-        };
-        key(a).cmp(&key(b))
-    });
+    lines.sort_unstable_by(|a, b| name(a).cmp(&name(b)));
     lines
+}
+
+fn name(line: &Line) -> [&str; 3] {
+    [&line.tenant, &line.agent, &line.stream_id]
 }
 
 fn line(view: &StreamView, folded: Option<StreamLedger>, now_ns: i64) -> Line {

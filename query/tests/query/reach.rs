@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use weir_query::ErrorKind::{BadSql, Forbidden};
 
-use crate::fixture::{START, batch, four_hours};
+use crate::fixture::{Lake, START, batch, four_hours};
 
 #[tokio::test]
 async fn refuses_whatever_changes_something() {
@@ -189,4 +189,36 @@ async fn says_what_is_wrong_in_one_short_line() {
         .unwrap_err()
         .to_string();
     assert!(text.contains("value"), "the near name is offered: {text}");
+}
+
+/// Every way to name a table that the engine understands. Red when the text is looked at as it is, or when quotes are
+/// looked for: a caller that leaves out what is not mentioned would answer with nothing.
+#[tokio::test]
+async fn a_table_that_a_statement_reads_is_mentioned_in_it() {
+    let mut lake = Lake::new();
+    lake.view("latest", batch(&[(START, "a", "load", 1.0)]));
+    for sql in [
+        "select device from latest",
+        "select device from LATEST",
+        "select device from \"latest\"",
+        "select device from weir.public.Latest",
+        "select device from/**/latest/**/",
+        "with l as (select * from latest) select device from l",
+        "select (select device from lATEst)",
+    ] {
+        assert!(weir_query::mentions(sql, "latest"), "{sql}");
+        assert_eq!(lake.rows(sql).await, json!([["a"]]), "{sql}");
+    }
+    // What might stand for the name without being it is not understood.
+    for sql in [
+        r#"select device from U&"lat\0065st""#,
+        r#"select device from "lat\u0065st""#,
+        r#"select device from "lat""est""#,
+        "select device from 'lat' 'est'",
+    ] {
+        assert!(!weir_query::mentions(sql, "latest"), "{sql}");
+        assert!(lake.ask(sql).await.is_err(), "{sql}");
+    }
+    assert!(!weir_query::mentions("select 1", "latest"));
+    assert!(!weir_query::mentions("", "latest"));
 }

@@ -45,10 +45,15 @@ pub(crate) enum Value {
     Text(Arc<str>),
 }
 
+/// Series whose changes are counted together.
+const BLOCK: usize = 1024;
+
 /// By number of series.
 #[derive(Debug, Default)]
 pub(crate) struct LatestTable {
     entries: Vec<Option<Latest>>,
+    /// How often a value has changed, by block.
+    changes: Vec<u64>,
 }
 
 impl LatestTable {
@@ -71,6 +76,7 @@ impl LatestTable {
         let index = series as usize;
         if index >= self.entries.len() {
             self.entries.resize(index + 1, None);
+            self.changes.resize(index / BLOCK + 1, 0);
         }
         let slot = &mut self.entries[index];
         if let Some(old) = slot
@@ -91,6 +97,7 @@ impl LatestTable {
             stream: origin.stream,
             sequence: origin.sequence,
         });
+        self.changes[index / BLOCK] += 1;
     }
 
     /// Every series that has a value.
@@ -98,6 +105,21 @@ impl LatestTable {
         (0u32..)
             .zip(&self.entries)
             .filter_map(|(number, entry)| entry.as_ref().map(|entry| (number, entry)))
+    }
+
+    /// Block by block, how often its values have changed, at least once where there is any, and those series that
+    /// have one.
+    pub(super) fn blocks(
+        &self,
+    ) -> impl Iterator<Item = (u64, impl Iterator<Item = (u32, &Latest)>)> {
+        let blocks = self.entries.chunks(BLOCK).zip(&self.changes);
+        blocks
+            .zip((0u32..).step_by(BLOCK))
+            .map(|((entries, changes), first)| {
+                let entries = (first..).zip(entries);
+                let entries = entries.filter_map(|(number, entry)| Some((number, entry.as_ref()?)));
+                (*changes, entries)
+            })
     }
 
     /// From entries over `series` series; an error names what is wrong with them.
@@ -109,7 +131,8 @@ impl LatestTable {
                 .ok_or_else(|| format!("snapshot names series {} of {series}", entry.series))?;
             *slot = Some(entry.into_latest());
         }
-        Ok(Self { entries })
+        let changes = vec![1; entries.len().div_ceil(BLOCK)];
+        Ok(Self { entries, changes })
     }
 }
 

@@ -8,6 +8,7 @@ mod lost;
 mod recovery;
 pub(crate) mod sender;
 mod streams;
+mod views;
 pub(crate) mod world;
 
 use rand::rngs::StdRng;
@@ -126,7 +127,9 @@ async fn latest_is_by_observed_time_and_survives_a_restart() {
     sink.folded(number).await;
     let latest = |sink: &world::Running| {
         let mut found = Vec::new();
-        readings_of(&sink.fold.view(DEFAULT_TENANT).latest, &mut found);
+        for batch in &sink.fold.view(DEFAULT_TENANT).latest {
+            readings_of(batch, &mut found);
+        }
         found
     };
     let expected = sender

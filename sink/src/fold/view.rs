@@ -1,8 +1,11 @@
 //! What queries see: files, fresh rows and latest values of one moment.
 //!
 //! Built only when asked for, and only from what came since it was last asked for: the fold is
-//! held up for as long as it takes to copy the new rows.
+//! held up for as long as it takes to copy the new rows, and, where they are wanted, new latest values.
 
+mod blocks;
+
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arrow::array::RecordBatch;
@@ -12,6 +15,10 @@ use super::state::State;
 use crate::catalog::{DataFile, SeriesKey};
 use crate::writer::Picked;
 use crate::writer::columns::Columns;
+use blocks::Blocks;
+
+/// So many tenants' views are kept up; that of another begins anew.
+const TENANTS: usize = 8;
 
 /// More fresh batches than this are put together into one.
 const MAX_FRESH_BATCHES: usize = 16;
@@ -23,8 +30,8 @@ pub struct View {
     pub files: Arc<Vec<DataFile>>,
     /// Durable rows that are not in files yet, as `samples`.
     pub fresh: Vec<RecordBatch>,
-    /// One row per series.
-    pub latest: RecordBatch,
+    /// One row per series; none where they were not wanted.
+    pub latest: Vec<RecordBatch>,
     /// Everything through this journal number is in here.
     pub position: u64,
 }
@@ -40,10 +47,11 @@ struct Fresh {
 /// A list of files that many views may share.
 type Files = Arc<Vec<DataFile>>;
 
-/// What the last view was built from.
+/// What the last views were built from.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
-    inner: Mutex<Inner>,
+    /// One for each tenant, the last asked for first.
+    tenants: Mutex<VecDeque<Inner>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +61,15 @@ struct Inner {
     current: Fresh,
     /// Files of all tenants, and those of this one.
     files: Option<(Files, Files)>,
-    last: Option<(u64, Arc<View>)>,
+    latest: Blocks,
+    last: Option<Last>,
+}
+
+#[derive(Debug)]
+struct Last {
+    version: u64,
+    has_latest: bool,
+    view: Arc<View>,
 }
 
 /// What is being written to files right now.
@@ -62,41 +78,41 @@ pub(crate) type FrozenRows = Arc<Vec<(u32, SeriesRows)>>;
 impl Views {
     /// The current buffer becomes the frozen one; `freeze` does so in the state meanwhile.
     pub(crate) fn freeze<T>(&self, freeze: impl FnOnce() -> T) -> T {
-        let mut inner = self.lock();
-        inner.frozen = std::mem::take(&mut inner.current);
+        let mut tenants = self.lock();
+        for inner in &mut *tenants {
+            inner.frozen = std::mem::take(&mut inner.current);
+        }
         freeze()
     }
 
     /// The frozen buffer is in files; `thaw` changes the state meanwhile.
     pub(crate) fn thaw<T>(&self, thaw: impl FnOnce() -> T) -> T {
-        let mut inner = self.lock();
-        inner.frozen = Fresh::default();
+        let mut tenants = self.lock();
+        for inner in &mut *tenants {
+            inner.frozen = Fresh::default();
+        }
         thaw()
     }
 
     /// Nothing is fresh any more; `change` puts another state in place meanwhile.
     pub(crate) fn begin_anew<T>(&self, change: impl FnOnce() -> T) -> T {
-        let mut inner = self.lock();
-        *inner = Inner::default();
+        let mut tenants = self.lock();
+        tenants.clear();
         change()
     }
 
     /// The view of `tenant` now.
-    pub(crate) fn view(&self, tenant: &str, state: &Mutex<State>) -> Arc<View> {
-        let mut inner = self.lock();
-        if *inner.tenant != *tenant {
-            *inner = Inner {
-                tenant: tenant.into(),
-                ..Inner::default()
-            };
-        }
+    pub(crate) fn view(&self, tenant: &str, with_latest: bool, state: &Mutex<State>) -> Arc<View> {
+        let mut tenants = self.lock();
+        let inner = of(&mut tenants, tenant);
         let guard = state
             .lock()
             .expect("the fold does not panic while it holds its state");
-        if let Some((version, view)) = &inner.last
-            && *version == guard.version
+        if let Some(last) = &inner.last
+            && last.version == guard.version
+            && last.has_latest >= with_latest
         {
-            return Arc::clone(view);
+            return Arc::clone(&last.view);
         }
         let (version, position) = (guard.version, guard.position);
         let files = Arc::clone(&guard.files);
@@ -106,38 +122,48 @@ impl Views {
             current.map(|(number, rows)| (number, guard.series.key(number), rows)),
             tenant,
         );
-        let latest: Vec<_> = guard
-            .latest
-            .iter()
-            .map(|(number, latest)| (Arc::clone(guard.series.key(number)), latest.clone()))
-            .filter(|(key, _)| *key.tenant == *tenant)
-            .collect();
+        let changed = with_latest.then(|| {
+            let (table, keys) = (&guard.latest, &guard.series);
+            inner.latest.changed(tenant, table, keys)
+        });
         let frozen = Arc::clone(&guard.frozen);
         drop(guard);
         let rows = frozen
             .iter()
             .map(|(number, one)| (*number, &one.key, &one.rows));
         inner.frozen.take(rows, tenant);
-        let mut columns = Columns::default();
-        for (key, latest) in &latest {
-            columns.push_latest(key, latest);
-        }
         let view = Arc::new(View {
             files: inner.files_of(files, tenant),
             fresh: [&inner.frozen, &inner.current]
                 .iter()
                 .flat_map(|f| f.batches.clone())
                 .collect(),
-            latest: columns.finish_latest(),
+            latest: changed.map_or_else(Vec::new, |changed| inner.latest.take(changed)),
             position,
         });
-        inner.last = Some((version, Arc::clone(&view)));
+        inner.last = Some(Last {
+            version,
+            has_latest: with_latest,
+            view: Arc::clone(&view),
+        });
         view
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("building a view does not panic")
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Inner>> {
+        self.tenants.lock().expect("building a view does not panic")
     }
+}
+
+/// What is kept of this tenant, which becomes the last asked for.
+fn of<'a>(tenants: &'a mut VecDeque<Inner>, tenant: &str) -> &'a mut Inner {
+    let known = tenants.iter().position(|inner| *inner.tenant == *tenant);
+    let inner = known.and_then(|at| tenants.remove(at));
+    tenants.truncate(TENANTS - 1);
+    tenants.push_front(inner.unwrap_or_else(|| Inner {
+        tenant: tenant.into(),
+        ..Inner::default()
+    }));
+    &mut tenants[0]
 }
 
 impl Inner {

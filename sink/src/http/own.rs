@@ -42,16 +42,12 @@ impl Own {
 
     /// One line per stream as of now.
     pub fn lines(&self) -> Vec<Line> {
-        let mut lines = self.books.lines();
-        lines.retain(|line| *line.tenant == *self.tenant);
-        lines
+        self.books.lines_of(&self.tenant)
     }
 
     /// Every stream as it stands, durably.
     pub(super) fn streams(&self) -> Vec<StreamView> {
-        let mut streams = self.books.ingest.streams();
-        streams.retain(|view| view.key.tenant == self.tenant);
-        streams
+        self.books.ingest.streams_of(&self.tenant)
     }
 
     pub(super) async fn settle(&self, wanted: &Wanted) -> Result<Vec<LostStream>, Refusal> {
@@ -80,12 +76,13 @@ impl Own {
             .collect())
     }
 
-    /// Files and fresh rows of one moment.
+    /// Files, fresh rows and, where they are wanted, latest values of one moment.
     #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL asks for it"))]
-    pub(super) async fn view(&self) -> Option<Arc<View>> {
-        let (fold, tenant) = (self.books.fold.clone(), Arc::clone(&self.tenant));
-        let view = tokio::task::spawn_blocking(move || fold.view(&tenant));
-        view.await.ok()
+    pub(super) fn view(&self, with_latest: bool) -> Arc<View> {
+        match with_latest {
+            true => self.books.fold.view(&self.tenant),
+            false => self.books.fold.view_of_rows(&self.tenant),
+        }
     }
 
     /// What a statement found out of a file everybody should know.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ingest::Seen;
-use crate::model::StreamKey;
+use crate::model::{StreamId, StreamKey};
 
 const ID: StreamId = StreamId([9; 16]);
 

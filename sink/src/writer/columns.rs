@@ -14,8 +14,12 @@ use super::Picked;
 use super::numbers::Numbers;
 use super::words::Words;
 use crate::catalog::SeriesKey;
-use crate::fold::latest::{Latest, Value};
 use crate::fold::rows::{Quality, Received, Rows};
+
+mod latest;
+
+pub(crate) use latest::Labels;
+pub use latest::latest_schema;
 
 fn word() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
@@ -67,36 +71,6 @@ pub(crate) fn conform(batch: &RecordBatch) -> Option<RecordBatch> {
         });
     let columns = columns.collect::<Option<Vec<_>>>()?;
     RecordBatch::try_new(ours, columns).ok()
-}
-
-/// The columns of `latest`: one row per series.
-pub fn latest_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let samples = schema();
-        let names = [
-            "device",
-            "metric",
-            "attributes",
-            "value",
-            "text",
-            "unit",
-            "time",
-            "agent",
-            "received",
-            "time_quality",
-            "kind",
-            "source",
-            "time_shift_ns",
-        ];
-        let field = |name: &str| {
-            samples
-                .field_with_name(name)
-                .expect("a column of samples")
-                .clone()
-        };
-        Arc::new(Schema::new(names.map(field).to_vec()))
-    });
-    Arc::clone(&SCHEMA)
 }
 
 /// A finished column.
@@ -231,25 +205,6 @@ impl Columns {
         self.quality.push(&word, rows);
     }
 
-    /// Appends one series' latest value.
-    pub(crate) fn push_latest(&mut self, key: &SeriesKey, latest: &Latest) {
-        self.push_series(key, 1);
-        self.times.push(latest.time);
-        match &latest.value {
-            Value::Number(number) => {
-                self.values.push(*number);
-                self.numbers.push(true);
-            }
-            Value::Text(text) => self.push_text(text),
-        }
-        let received = Received {
-            at_ns: latest.received_ns,
-            quality: latest.quality,
-            shift_ns: latest.shift_ns,
-        };
-        self.push_received(received, 1);
-    }
-
     /// The columns of `samples`, in the order of the schema.
     pub(super) fn into_columns(mut self) -> Vec<Column> {
         let moments = |times: Vec<i64>| {
@@ -285,26 +240,18 @@ impl Columns {
         ]
     }
 
-    /// The rows as a batch of `samples`.
-    pub(crate) fn finish(self) -> RecordBatch {
+    /// The same as Arrow has them.
+    fn into_arrays(self) -> Vec<ArrayRef> {
         let columns = self.into_columns().into_iter().map(|column| match column {
             Column::Array(array) => array,
             Column::Words(words) => words.into_array(),
             Column::Numbers(numbers) => Arc::new(numbers.into_array()),
         });
-        RecordBatch::try_new(schema(), columns.collect()).expect("columns follow the schema")
+        columns.collect()
     }
 
-    /// The rows as a batch of `latest`.
-    pub(crate) fn finish_latest(self) -> RecordBatch {
-        let samples = self.finish();
-        let schema = latest_schema();
-        let columns = schema.fields().iter().map(|field| {
-            let column = samples
-                .column_by_name(field.name())
-                .expect("a column of samples");
-            Arc::clone(column)
-        });
-        RecordBatch::try_new(Arc::clone(&schema), columns.collect()).expect("the same columns")
+    /// The rows as a batch of `samples`.
+    pub(crate) fn finish(self) -> RecordBatch {
+        RecordBatch::try_new(schema(), self.into_arrays()).expect("columns follow the schema")
     }
 }

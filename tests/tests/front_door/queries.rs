@@ -35,6 +35,14 @@ async fn fresh_readings_are_answered_before_any_flush() {
     let latest = sink.sql("select value, time from latest").await;
     assert_eq!(latest.len(), 1);
     assert_eq!(latest[0][0], 3.5);
+    // Tables are made for statements that name them, however they do.
+    let known = sink.sql("SELECT stored, agent FROM \"streams\"").await;
+    assert_eq!(
+        (known.len(), &known[0][0], &known[0][1]),
+        (1, &3.into(), &"queried".into())
+    );
+    let both = "select count(*) from Latest cross join STREAMS";
+    assert_eq!(sink.sql(both).await[0][0], 1);
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ async fn readings_from_1970_come_to_their_own_day_and_the_original_is_kept() {
     all.extend(expected(NOON + 10 * SECOND, "ok", None));
     assert_eq!(rows(&sink).await, all, "fresh");
     let mut latest = Vec::new();
-    rows_of(&sink.fold.view(DEFAULT_TENANT).latest, &mut latest);
+    rows_of(&sink.fold.view(DEFAULT_TENANT).latest[0], &mut latest);
     assert_eq!(latest, all[5..], "by the time as it was moved");
     sink.flush().await;
     assert_eq!(rows(&sink).await, all, "in files");
@@ -176,7 +176,7 @@ async fn a_clock_far_ahead_does_not_keep_latest() {
     all.extend(expected(NOON + year, "suspect", None));
     assert_eq!(rows(&sink).await, all);
     let mut latest = Vec::new();
-    rows_of(&sink.fold.view(DEFAULT_TENANT).latest, &mut latest);
+    rows_of(&sink.fold.view(DEFAULT_TENANT).latest[0], &mut latest);
     assert_eq!(latest, all[2..3]);
     sink.stop().await.expect("stops");
 }

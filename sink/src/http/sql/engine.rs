@@ -1,5 +1,6 @@
 //! From the sink's parts to what a statement may see, and back to bytes.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt64Array};
@@ -15,14 +16,21 @@ use crate::metrics::QueryMetrics;
 use crate::model::Kind;
 use crate::writer::columns;
 
+/// So many lists of files are kept: more tenants that take turns make theirs anew.
+const LISTS: usize = 8;
+
 /// One list of files twice: as the view has it, and as the engine does.
 type Shared = (Arc<Vec<Listed>>, Arc<Vec<DataFile>>);
+
+/// Names of tables.
+const LATEST: &str = "latest";
+const STREAMS: &str = "streams";
 
 pub(super) struct Runner {
     engine: Engine,
     metrics: QueryMetrics,
-    /// Of the last view.
-    files: Mutex<Option<Shared>>,
+    /// Of the last views, the last used first.
+    files: Mutex<VecDeque<Shared>>,
 }
 
 impl Runner {
@@ -43,12 +51,12 @@ impl Runner {
         Ok(Self {
             engine,
             metrics,
-            files: Mutex::new(None),
+            files: Mutex::default(),
         })
     }
 
     pub(super) async fn run(&self, own: &Own, query: &str, form: Form) -> Result<Encoded, Refusal> {
-        let tables = self.tables(own).await?;
+        let tables = self.tables(own, query).await?;
         let answer = match self.engine.run(query, tables).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -79,21 +87,30 @@ impl Runner {
 
     /// The same list for as long as the view has the same.
     fn files(&self, listed: &Arc<Vec<Listed>>) -> Arc<Vec<DataFile>> {
-        let mut last = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, files)) = &*last
-            && Arc::ptr_eq(of, listed)
-        {
-            return Arc::clone(files);
-        }
-        let files = Arc::new(listed.iter().map(DataFile::from).collect());
-        *last = Some((Arc::clone(listed), Arc::clone(&files)));
+        let mut lists = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lists.iter().position(|(of, _)| Arc::ptr_eq(of, listed));
+        let known = known.and_then(|at| lists.remove(at));
+        let list = known.unwrap_or_else(|| {
+            let files = listed.iter().map(DataFile::from).collect();
+            (Arc::clone(listed), Arc::new(files))
+        });
+        let files = Arc::clone(&list.1);
+        lists.truncate(LISTS - 1);
+        lists.push_front(list);
         files
     }
 
-    /// One snapshot: files, fresh rows and latest values of the same moment.
-    async fn tables(&self, own: &Own) -> Result<Tables, Refusal> {
-        let view = own.view().await.ok_or_else(internal)?;
-        let streams = streams(&own.lines());
+    /// One snapshot: files, fresh rows and latest values of the same moment. Tables that the statement does not name
+    /// are there without rows: what they take grows with every series and stream.
+    async fn tables(&self, own: &Own, query: &str) -> Result<Tables, Refusal> {
+        let wanted = |table| weir_query::mentions(query, table);
+        let (latest, lines) = (wanted(LATEST), wanted(STREAMS));
+        let here = own.clone();
+        let taken = tokio::task::spawn_blocking(move || {
+            let lines = if lines { here.lines() } else { Vec::new() };
+            (here.view(latest), streams(&lines))
+        });
+        let (view, streams) = taken.await.map_err(|_| internal())?;
         Ok(Tables {
             owner: Arc::clone(own.tenant()),
             store: own.objects(),
@@ -102,12 +119,12 @@ impl Runner {
             fresh: view.fresh.clone(),
             views: vec![
                 View {
-                    name: "latest".into(),
+                    name: LATEST.into(),
                     schema: columns::latest_schema(),
-                    batches: vec![view.latest.clone()],
+                    batches: view.latest.clone(),
                 },
                 View {
-                    name: "streams".into(),
+                    name: STREAMS.into(),
                     schema: streams.schema(),
                     batches: vec![streams],
                 },
