@@ -8,6 +8,7 @@
 //! Stop: the samplers hand over what they hold, the queue is closed, the batcher empties it into the spool, the spool
 //! commits, the sender delivers while the link holds; all of it within `shutdown.grace`, and whoever is late is named.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::pulse::{self, Pulse};
 use crate::queue::Queue;
 use crate::sampler::{Sampler, SharedState, Surroundings};
 use crate::sender::connect::Dial;
+use crate::sender::waits::Wait;
 use crate::sender::{Drain, LinkState, Sender};
 use crate::spool::{Ground, Spool, SpoolError, Writers};
 
@@ -89,8 +91,8 @@ pub struct Agent {
     pub(crate) budget: watch::Receiver<budget::Seen>,
     /// How old a batch may become.
     pub(crate) age: Age,
-    /// How many of its streams another agent delivers.
-    pub(crate) displaced: watch::Receiver<u64>,
+    /// Which of its streams it leaves alone for now.
+    pub(crate) waits: watch::Receiver<BTreeMap<[u8; 16], Wait>>,
     pub(crate) states: Vec<SharedState>,
     spool: Spool,
     shutdown: Shutdown,
@@ -134,7 +136,7 @@ impl Agent {
         registry.collect(QueueCollector::new(queue.clone()));
         let metrics = SamplingMetrics::new(&registry, sender.missed_ticks());
         let (link, encryption, own) = (sender.link_state(), sender.encryption(), sender.own());
-        let (drain, displaced) = (sender.drain(), sender.displaced());
+        let (drain, waits) = (sender.drain(), sender.waits());
         announce(&config);
         count_missed(&config, &metrics, interruption);
 
@@ -169,7 +171,7 @@ impl Agent {
             drain,
             budget,
             age,
-            displaced,
+            waits,
             states,
             spool,
             shutdown,

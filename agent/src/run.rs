@@ -56,7 +56,7 @@ fn sources(config: Config, agent: &Agent) -> Sources {
         drain: agent.drain.clone(),
         budget: agent.budget.clone(),
         age: agent.age.clone(),
-        displaced: agent.displaced.clone(),
+        waits: agent.waits.clone(),
     }
 }
 

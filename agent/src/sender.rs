@@ -21,10 +21,11 @@
 //! | `failure`, `retry` | what a failure means, and how long to wait |
 //! | `delivery`, `set_aside` | what is remembered of a stream; the poison batch |
 //! | `stop`, `voice`, `drain` | the time to drain; what the log says of a link that fails; how long a backlog takes |
-//! | `displaced` | what another agent delivers |
+//! | `waits` | which streams are left alone for now, until when, and why |
 //! | `time` | when the sink is told what the clocks say |
 //! | `traffic` | how many bytes go over the wire |
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,7 +44,6 @@ use crate::spool::Spool;
 
 pub mod connect;
 mod delivery;
-mod displaced;
 mod drain;
 pub(crate) mod failure;
 mod feed;
@@ -61,6 +61,7 @@ mod time;
 pub(crate) mod traffic;
 pub(crate) mod transport;
 mod voice;
+pub(crate) mod waits;
 mod window;
 mod wire;
 
@@ -76,6 +77,7 @@ use pace::{Pace, Role};
 use rate::Rate;
 use stop::Stop;
 use voice::Voice;
+use waits::{Wait, Waits};
 
 /// How often the backlog is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -199,6 +201,7 @@ impl Sender {
                 admission,
                 pace: Pace::new(rate, config.backlog_share, config.request_max_bytes),
                 metrics: Metrics::new(registry),
+                waits: Waits::new(registry, config.retry_max),
                 state: watch::Sender::new(LinkState::Connecting),
                 missed_ticks: Arc::new(AtomicU64::new(0)),
                 voice: Mutex::new(Voice::new()),
@@ -241,9 +244,9 @@ impl Sender {
         self.common.link.traffic()
     }
 
-    /// How many of this agent's streams another one delivers, so that it leaves them alone for now.
-    pub fn displaced(&self) -> watch::Receiver<u64> {
-        self.common.metrics.displaced.streams()
+    /// The streams that it leaves alone for now.
+    pub(crate) fn waits(&self) -> watch::Receiver<BTreeMap<[u8; 16], Wait>> {
+        self.common.waits.streams()
     }
 
     /// The count of missed ticks that goes with every report: the samplers' to raise.

@@ -10,8 +10,10 @@
 
 mod budget;
 mod report;
+mod sink;
 mod spool;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::buffer::{Age, Parcel};
 use crate::config::Config;
 use crate::queue::Queue;
 use crate::sampler::{SensorConfig, SharedState};
+use crate::sender::waits::Wait;
 use crate::sender::{Drain, LinkState};
 use crate::spool::Spool;
 pub(crate) use report::Report;
@@ -63,8 +66,8 @@ pub(crate) struct Sources {
     pub(crate) budget: watch::Receiver<Seen>,
     /// How old a batch may become, now.
     pub(crate) age: Age,
-    /// How many of its streams another agent delivers.
-    pub(crate) displaced: watch::Receiver<u64>,
+    /// Which of its streams it leaves alone for now.
+    pub(crate) waits: watch::Receiver<BTreeMap<[u8; 16], Wait>>,
     /// Its sensors.
     pub(crate) sensors: Vec<(SensorConfig, SharedState)>,
 }

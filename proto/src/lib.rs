@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod codec;
 pub mod limits;
+pub mod reasons;
 pub mod record;
 
 /// The messages and services of `weir.v1`, generated from `weir/v1/*.proto`.

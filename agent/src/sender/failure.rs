@@ -7,7 +7,8 @@
 //! |---|---|
 //! | UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED and what else may pass | again after a delay, at least the sink's hint |
 //! | FAILED_PRECONDITION | again at once on a new call, from where its Welcome says |
-//! | ABORTED: another connection took the stream over | an error for the operator, again after five minutes: two agents run on one spool |
+//! | ABORTED: another connection took the stream over | an error for the operator, this stream again after five minutes: two agents run on one spool |
+//! | PERMISSION_DENIED for one stream, which another agent began | an error for the operator, this stream again very slowly, see `waits.rs` |
 //! | INVALID_ARGUMENT, OUT_OF_RANGE, or a message too large for it | one batch at a time, to find the one; that one is set aside |
 //! | UNAUTHENTICATED, PERMISSION_DENIED | an error for the operator, again very slowly, or once the file of its token has changed |
 //! | a TLS that one of the two does not accept | an error for the operator, again slowly |
@@ -17,8 +18,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorInfo, StatusExt};
 use weir_process::tls;
+use weir_proto::reasons;
 
 use crate::dead_letter::KeepError;
 use crate::identity::CredentialError;
@@ -57,6 +59,9 @@ pub(crate) enum Failure {
     /// The sink has another content under this stream's id.
     #[error("the stream has forked: {0}")]
     Forked(String),
+    /// The stream is another agent's, and the credential is not for that one.
+    #[error("the sink answered permission_denied: {0}")]
+    Foreign(String),
     /// The agent's own disk.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -86,6 +91,8 @@ pub(crate) enum Kind {
     Denied,
     /// Somebody else delivers this stream.
     Displaced,
+    /// Only a credential for another name can mend it, for this stream alone.
+    Foreign,
     /// The stream has to be begun anew.
     Forked,
 }
@@ -107,6 +114,13 @@ impl Failure {
             return Failure::NotASink(format!(
                 "what answers there is no weir sink, it does not speak HTTP/2 (an HTTP/1 server?): {reason}"
             ));
+        }
+        let told = status.get_details_error_info();
+        let foreign = |told: &ErrorInfo| {
+            told.reason == reasons::FOREIGN_STREAM && told.domain == reasons::DOMAIN
+        };
+        if code == Code::PermissionDenied && told.as_ref().is_some_and(foreign) {
+            return Failure::Foreign(message);
         }
         let hint = status
             .get_details_retry_info()
@@ -132,6 +146,7 @@ impl Failure {
             },
             Failure::NotASink(_) | Failure::Tls(_) => Kind::Operator,
             Failure::Forked(_) => Kind::Forked,
+            Failure::Foreign(_) => Kind::Foreign,
             Failure::Credential(_) | Failure::Identity(_) => Kind::Denied,
             Failure::Unreachable(_) | Failure::Silent(_) | Failure::Ended => Kind::Transient,
             Failure::Spool(_) | Failure::DeadLetter(_) => Kind::Operator,
@@ -156,6 +171,7 @@ impl Failure {
             Failure::Silent(_) => "silent",
             Failure::Ended => "ended",
             Failure::Forked(_) => "forked",
+            Failure::Foreign(_) => code_name(Code::PermissionDenied),
             Failure::Credential(_) => "credential",
             Failure::Identity(_) => "identity",
             Failure::DeadLetter(KeepError::Full(_)) => "dead_letters_full",

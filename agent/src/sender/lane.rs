@@ -5,13 +5,19 @@
 //! written, one for the others, oldest first. After an outage the first ends its stream, which
 //! becomes the other's, and goes on with a new one.
 //!
-//! Promises: a stream is never in both lanes; new streams are begun seldom (see `renewals.rs`).
+//! Promises: a stream is never in both lanes; one that cannot go on holds up no other (`waits.rs`); new streams are begun
+//! seldom (see `renewals.rs`).
+//!
+//! | file | |
+//! |---|---|
+//! | `lane/choice.rs` | which stream is next |
+//! | `lane/recovery.rs` | what follows from a failure |
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use weir_fault::{Point, point};
 use weir_process::clock::Clock;
 use weir_process::health::Stage;
@@ -22,7 +28,7 @@ use weir_proto::v1;
 use super::connect::{Call, Link};
 use super::delivery::Delivery;
 use super::drain::Meter;
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
 use super::metrics::Metrics;
 use super::pace::{Pace, Role};
 use super::renewals::Renewals;
@@ -32,12 +38,13 @@ use super::session::{Ended, Session};
 use super::stop::Stop;
 use super::time::Told;
 use super::voice::Voice;
+use super::waits::Waits;
 use super::{LinkState, SenderConfig, set_aside};
 use crate::identity::enrolment::Identity;
 use crate::spool::{Spool, Stream, hex};
 
-/// A stream that found no room to be begun anew lets the others go first for so many times the longest delay.
-const ROOM_AGAIN: u32 = 6;
+mod choice;
+mod recovery;
 
 /// What the lanes share.
 pub(super) struct Common {
@@ -50,6 +57,8 @@ pub(super) struct Common {
     pub(super) admission: Stage,
     pub(super) pace: Pace,
     pub(super) metrics: Metrics,
+    /// What is left alone for now.
+    pub(super) waits: Waits,
     pub(super) state: watch::Sender<LinkState>,
     pub(super) missed_ticks: Arc<AtomicU64>,
     pub(super) voice: Mutex<Voice>,
@@ -64,12 +73,12 @@ pub(super) struct Lane<'a> {
     retry: Retry,
     delivery: Option<Delivery>,
     renewals: Renewals,
-    /// There was no room for its copy, until when it is not asked again while others wait.
-    no_room: Option<([u8; 16], Instant)>,
     /// The connection of the last call.
     connection: u64,
     /// The token of the last call, where it came from a file.
     shown: Option<Secret>,
+    /// The one with which a stream of another name was refused last.
+    refused: Option<Secret>,
     stop: Stop,
 }
 
@@ -82,9 +91,9 @@ impl<'a> Lane<'a> {
             retry: Retry::new(config.retry_min, config.retry_max),
             delivery: None,
             renewals: Renewals::default(),
-            no_room: None,
             connection: 0,
             shown: None,
+            refused: None,
             stop,
         }
     }
@@ -95,29 +104,33 @@ impl<'a> Lane<'a> {
         let mut news = spool.news();
         loop {
             news.mark_unchanged();
-            let Some(stream) = self.pick() else {
+            let mut identity = common_identity(self.common);
+            let before = number(&identity);
+            let chosen = self.choose();
+            let recall = self.recall(&chosen);
+            let Some(stream) = chosen.stream else {
                 if spool.is_finished() {
+                    // What waits is kept for the next start.
                     break;
                 }
+                self.show_waiting(chosen.words);
                 tokio::select! {
                     biased;
                     () = self.stop.over() => break,
                     _ = news.changed() => {}
+                    () = recall => {}
+                    () = changed(&mut identity) => self.shown_anew().await,
                 }
                 continue;
             };
-            let others_first = self.no_room_until().filter(|_| self.role == Role::All);
-            let mut identity = common_identity(self.common);
-            let before = number(&identity);
             let attempt = tokio::select! {
                 biased;
                 attempt = self.attempt(&stream) => attempt,
-                () = until(others_first) => Ok(Ended::Renewed),
+                () = recall => Ok(Ended::Renewed),
                 () = changed(&mut identity) => Ok(Ended::Renewed),
             };
             if number(&identity) != before {
-                // What was renewed is for a new connection.
-                self.common.link.drop_channel(self.connection).await;
+                self.shown_anew().await;
             }
             spool.set_in_flight(&stream, false);
             self.common.pace.rests(self.role);
@@ -143,45 +156,6 @@ impl<'a> Lane<'a> {
         self.leave();
         // The other one may wait for what this one leaves.
         spool.bump_news();
-    }
-
-    /// The stream to deliver now, which the other lane then leaves alone.
-    fn pick(&self) -> Option<Arc<Stream>> {
-        let spool = &self.common.spool;
-        let streams = spool.streams();
-        let mut serving = self.all_serving();
-        let [newest, backlog] = *serving;
-        let no_room = self.no_room.filter(|_| self.no_room_until().is_some());
-        let waits = |stream: &Arc<Stream>| no_room.is_some_and(|(id, _)| id == stream.id);
-        let found = match self.role {
-            Role::All => {
-                let first = streams.iter().find(|stream| !waits(stream));
-                first.or(streams.first())
-            }
-            // Once the spool is finished, it is no longer written but still this lane's.
-            Role::Newest => streams
-                .last()
-                .filter(|stream| stream.is_live() || newest == Some(stream.id))
-                .filter(|stream| backlog != Some(stream.id)),
-            Role::Backlog => {
-                let mine = |stream: &&Arc<Stream>| !stream.is_live() && newest != Some(stream.id);
-                let first = streams.iter().filter(mine).find(|stream| !waits(stream));
-                first.or(streams.iter().find(mine))
-            }
-        };
-        let now = found.map(|stream| stream.id);
-        let left = std::mem::replace(&mut serving[self.place()], now);
-        if left.is_some() && left != now {
-            // The other one may wait for it.
-            spool.bump_news();
-        }
-        found.cloned()
-    }
-
-    /// Until when the stream that found no room is not asked again, where that is still to come.
-    fn no_room_until(&self) -> Option<Instant> {
-        let (_, until) = self.no_room?;
-        (Instant::now() < until).then_some(until)
     }
 
     /// One call for one stream.
@@ -218,7 +192,8 @@ impl<'a> Lane<'a> {
             "the sink welcomed this stream"
         );
         common.voice().welcomed();
-        common.admission.ok();
+        common.waits.over(stream.id);
+        common.let_in();
         self.show_connected(true);
         if self.role == Role::Newest && self.renewals.renew(common, stream)? {
             return Ok(Ended::Renewed);
@@ -241,104 +216,6 @@ impl<'a> Lane<'a> {
         session.run(call, &mut self.stop).await
     }
 
-    /// Does what a failure asks for, and waits. False when delivery is over instead.
-    async fn recover(&mut self, stream: &Arc<Stream>, failure: Failure) -> bool {
-        let common = self.common;
-        common.metrics.retried(failure.label());
-        let moved = self
-            .delivery
-            .as_mut()
-            .is_some_and(|kept| std::mem::take(&mut kept.moved));
-        if moved {
-            self.retry.moved();
-        }
-        let kind = failure.kind();
-        if !matches!(kind, Kind::Resume | Kind::Suspect | Kind::Displaced) {
-            common.link.drop_channel(self.connection).await;
-        }
-        self.tell(&failure);
-        match kind {
-            Kind::Forked => tokio::select! {
-                biased;
-                // On a full disk the copy waits for a while; half of it does not count.
-                () = self.stop.over() => {}
-                forked = fork(common, stream) => if !forked {
-                    // What others deliver makes room.
-                    self.no_room = Some((stream.id, Instant::now() + common.config.retry_max * ROOM_AGAIN));
-                }
-            },
-            Kind::Suspect => self.suspect(stream, &failure),
-            Kind::Denied => common.admission.note(failure.to_string()),
-            Kind::Operator | Kind::Displaced | Kind::Transient | Kind::Resume => {}
-        }
-        let delay = match kind {
-            Kind::Operator => self.retry.next_slow(failure.hint()),
-            Kind::Displaced => self.retry.next_displaced(failure.hint()),
-            Kind::Denied => self.retry.next_denied(failure.hint()),
-            _ => self.retry.next(failure.hint()),
-        };
-        if self.role != Role::Backlog {
-            let reason = failure.to_string();
-            common.state.send_replace(LinkState::Waiting { reason });
-        }
-        let _waits = (kind == Kind::Displaced).then(|| common.metrics.displaced.waits());
-        let at = Instant::now() + delay;
-        if self.stop.is_draining() {
-            // A stop does not wait for a link that fails: what is left stays in the spool.
-            self.wait_for_finish().await;
-            return false;
-        }
-        tokio::select! {
-            biased;
-            () = common.config.credential.changed(&self.shown), if kind == Kind::Denied => true,
-            () = common.enroll_token_changed(), if kind == Kind::Denied => true,
-            () = self.stop.asked() => {
-                // One more attempt, with all that was still to come.
-                self.wait_for_finish().await;
-                true
-            }
-            () = sleep_until(at) => true,
-        }
-    }
-
-    /// Waits until no more comes, so that the spool is whole when the program ends.
-    async fn wait_for_finish(&mut self) {
-        let mut news = self.common.spool.news();
-        while !self.common.spool.is_finished() {
-            tokio::select! {
-                biased;
-                () = self.stop.over() => return,
-                _ = news.changed() => {}
-            }
-        }
-    }
-
-    /// Finds the batch that ends the call, one at a time, and sets it aside.
-    fn suspect(&mut self, stream: &Stream, failure: &Failure) {
-        let Some(delivery) = &mut self.delivery else {
-            return;
-        };
-        let Some(sequence) = delivery.suspect() else {
-            return;
-        };
-        let spool = &self.common.spool;
-        let reason = failure.to_string();
-        match set_aside::set_aside(spool, stream, sequence, (failure.label(), &reason)) {
-            Ok(_) => {
-                self.common.metrics.dead_letters.inc();
-                delivery.set_aside.insert(sequence);
-                delivery.definitions_due.after(sequence);
-            }
-            Err(error) => self.tell(&error),
-        }
-    }
-
-    fn tell(&self, failure: &Failure) {
-        let common = self.common;
-        let now = common.spool.shared.clock.monotonic_ns();
-        common.voice().tell(&common.config.sink_url, failure, now);
-    }
-
     /// The link is as good as the newest readings find it.
     fn show_connected(&self, connected: bool) {
         if self.role == Role::Backlog {
@@ -350,17 +227,18 @@ impl<'a> Lane<'a> {
         }
     }
 
-    fn place(&self) -> usize {
-        usize::from(self.role == Role::Backlog)
+    fn show_waiting(&self, words: Option<String>) {
+        if let Some(reason) = words.filter(|_| self.role != Role::Backlog) {
+            self.common
+                .state
+                .send_replace(LinkState::Waiting { reason });
+        }
     }
 
-    fn all_serving(&self) -> MutexGuard<'_, [Option<[u8; 16]>; 2]> {
-        let serving = &self.common.serving;
-        serving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn leave(&self) {
-        self.all_serving()[self.place()] = None;
+    /// What is shown from now on is for a new connection, and may be for streams that others were refused for.
+    async fn shown_anew(&self) {
+        self.common.waits.shown_anew();
+        self.common.link.drop_channel(self.connection).await;
     }
 }
 
@@ -371,6 +249,14 @@ impl Common {
             identity.ensure().await?;
         }
         self.link.call(hello, clock).await
+    }
+
+    /// The sink lets this agent in, though perhaps not with everything that it holds.
+    fn let_in(&self) {
+        match self.waits.foreign() {
+            Some(words) => self.admission.note(words),
+            None => self.admission.ok(),
+        }
     }
 
     async fn enroll_token_changed(&self) {
@@ -427,28 +313,4 @@ async fn changed(identity: &mut Option<watch::Receiver<u64>>) {
         Some(changes) => drop(changes.changed().await),
         None => std::future::pending().await,
     }
-}
-
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether the stream was begun anew.
-async fn fork(common: &Common, stream: &Arc<Stream>) -> bool {
-    let forked = common.spool.fork(stream).await;
-    match &forked {
-        Ok(readings) => {
-            let readings = *readings;
-            common.metrics.fork_resent.inc_by(readings);
-            tracing::error!(
-                readings,
-                "sending again, under a new stream, what is not proven stored"
-            );
-        }
-        Err(error) => tracing::error!(%error, "cannot begin the stream anew"),
-    }
-    forked.is_ok()
 }

@@ -7,7 +7,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use std::sync::atomic::AtomicU64;
 use weir_process::metrics::Registry;
 
-use super::displaced::Displaced;
 use super::drain::Drain;
 use crate::ledger::{self, Settled};
 
@@ -35,7 +34,6 @@ pub(crate) struct Metrics {
     pub(crate) dead_letters: Counter,
     pub(crate) fork_resent: Counter,
     pub(crate) renewals: Counter,
-    pub(crate) displaced: Displaced,
     drain: DrainGauges,
     acked: Counter,
     dropped: Family<Reason, Counter>,
@@ -97,7 +95,6 @@ impl Metrics {
                 "streams begun so that new readings need not wait behind a backlog",
                 Counter::default(),
             ),
-            displaced: Displaced::new(registry),
             drain: DrainGauges::new(registry),
             acked: registry.register(
                 "sender_acked_readings",

@@ -16,9 +16,6 @@ mod tests;
 /// The longest hint that is believed: a sink may not silence its agents for a day.
 const MAX_HINT: Duration = Duration::from_secs(600);
 
-/// How long a displaced agent leaves the other one alone.
-const DISPLACED: Duration = Duration::from_secs(300);
-
 /// Where the next delay comes from.
 pub(crate) struct Retry {
     floor: Duration,
@@ -54,12 +51,6 @@ impl Retry {
     pub(crate) fn next_denied(&mut self, hint: Option<Duration>) -> Duration {
         let least = self.ceiling * 3 + random::below(self.ceiling);
         self.next(hint).max(least)
-    }
-
-    /// The next delay after another agent took the stream over: long enough that two of them do not
-    /// take it from each other all day.
-    pub(crate) fn next_displaced(&mut self, hint: Option<Duration>) -> Duration {
-        self.next(hint).max(DISPLACED)
     }
 
     /// Something was acknowledged: the next failure starts at the floor again.

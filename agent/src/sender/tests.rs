@@ -22,6 +22,7 @@ mod forked;
 mod hostile;
 mod letters;
 mod newest;
+mod owned;
 mod replay;
 mod rollback;
 mod sink;

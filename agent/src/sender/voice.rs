@@ -69,6 +69,12 @@ impl Voice {
                 error = %failure,
                 "another agent delivers this stream: is a copy of this machine running? waiting, and keeping what is read"
             ),
+            Failure::Foreign(_) => tracing::error!(
+                sink,
+                error = %failure,
+                "the sink does not let this agent deliver this stream: it waits in the spool while others go on, and is asked again \
+                 later, at once when the file of the token changes"
+            ),
             _ if failure.kind() == Kind::Denied => tracing::error!(
                 sink,
                 error = %failure,

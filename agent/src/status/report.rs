@@ -7,15 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_process::metrics::COMMIT;
 use weir_process::output::{Align, Table};
-use weir_process::tls::{Encryption, Facts};
 
 use super::Sources;
 use super::budget::Budget;
+use super::sink::Sink;
 use super::spool::{Backlog, Spool};
-use crate::identity::Shown;
 use crate::ledger::StreamView;
 use crate::sampler::{SensorConfig, SensorState};
-use crate::sender::LinkState;
 
 /// Everything an operator asks an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,87 +37,6 @@ pub(crate) struct Report {
     streams: Vec<Stream>,
     /// Over all streams.
     ledger: Books,
-}
-
-/// Where readings go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Sink {
-    /// Without user and password.
-    url: String,
-    connected: bool,
-    /// `connecting`, `connected`, or why not.
-    state: String,
-    /// What the last connection was encrypted with; nothing where it was plain.
-    #[serde(default)]
-    tls: Option<Tls>,
-    /// The certificate that this agent shows; nothing where it has none.
-    #[serde(default)]
-    identity: Option<Identity>,
-    /// Streams that another agent delivers, a copy of this machine: this one leaves them alone for now.
-    #[serde(default)]
-    displaced: u64,
-}
-
-/// An encrypted connection, and the sink's certificate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Tls {
-    /// `TLS 1.2` or `TLS 1.3`.
-    version: String,
-    issuer: String,
-    /// When the sink's certificate ends, RFC 3339.
-    not_after: String,
-}
-
-impl Tls {
-    fn of(seen: &Encryption) -> Self {
-        let server = seen.server.as_ref();
-        let not_after = |facts: &Facts| humantime::format_rfc3339_seconds(facts.not_after);
-        Self {
-            version: seen.version.to_owned(),
-            issuer: server.map_or_else(String::new, |facts| facts.issuer.clone()),
-            not_after: server.map_or_else(String::new, |facts| not_after(facts).to_string()),
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let Self {
-            version,
-            issuer,
-            not_after,
-        } = self;
-        format!("{version}; the sink's certificate is from {issuer:?} and good until {not_after}")
-    }
-}
-
-/// As whom the sink knows this agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Identity {
-    agent: String,
-    /// Where a sink enrolled it.
-    tenant: Option<String>,
-    /// When its certificate ends, RFC 3339.
-    not_after: String,
-}
-
-impl Identity {
-    fn of(facts: &Facts) -> Self {
-        let Shown {
-            agent,
-            tenant,
-            not_after,
-        } = Shown::of(facts);
-        Self {
-            agent,
-            tenant,
-            not_after,
-        }
-    }
-
-    fn to_text(&self) -> String {
-        let tenant = self.tenant.as_ref();
-        let tenant = tenant.map_or_else(String::new, |tenant| format!(" of tenant {tenant}"));
-        format!("{}{tenant}, good until {}", self.agent, self.not_after)
-    }
 }
 
 /// Where readings come from.
@@ -190,7 +107,6 @@ impl Report {
         let view = sources.spool.ledger();
         let spool = Spool::of(sources, &view);
         let totals = view.totals;
-        let link = sources.link.borrow().clone();
         let budget = Budget::of(sources);
         Self {
             agent: config.name.clone(),
@@ -200,18 +116,7 @@ impl Report {
                 .as_secs_f64(),
             ready: failing.is_empty(),
             failing,
-            sink: Sink {
-                url: config.sink_url.to_string(),
-                connected: link == LinkState::Connected,
-                state: match link {
-                    LinkState::Connecting => "connecting".to_owned(),
-                    LinkState::Connected => "connected".to_owned(),
-                    LinkState::Waiting { reason } => reason,
-                },
-                tls: sources.encryption.borrow().as_ref().map(Tls::of),
-                identity: sources.own.borrow().as_ref().map(Identity::of),
-                displaced: *sources.displaced.borrow(),
-            },
+            sink: Sink::of(sources),
             loss_bound_seconds: budget.loss_bound_seconds(&spool),
             sensors: sources
                 .sensors
@@ -262,19 +167,8 @@ impl Report {
                 whole_seconds(self.uptime_seconds)
             ),
         );
-        line("sink", &format!("{}, {}", self.sink.url, self.sink.state));
-        if let Some(tls) = &self.sink.tls {
-            line("", &tls.to_text());
-        }
-        if let Some(identity) = &self.sink.identity {
-            line("identity", &identity.to_text());
-        }
-        if self.sink.displaced > 0 {
-            let others = format!(
-                "another agent delivers {} of these streams: is a copy of this machine running?",
-                self.sink.displaced
-            );
-            line("", &others);
+        for (name, value) in self.sink.lines() {
+            line(name, &value);
         }
         line("ready", if self.ready { "yes" } else { "no" });
         for (stage, reason) in &self.failing {

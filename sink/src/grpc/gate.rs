@@ -2,6 +2,7 @@
 //! `access::table` ends here, and so does one whose caller may not make it. Behind it the [`Caller`] is among the
 //! request's extensions.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,7 +12,9 @@ use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
+use tonic_types::{ErrorDetails, StatusExt as _};
 use weir_process::tls::Peer;
+use weir_proto::reasons;
 
 use crate::access::{self, Access, Caller, Denied, table};
 
@@ -79,5 +82,14 @@ async fn admit(access: &Access, request: &Parts) -> Result<Caller, Status> {
 
 /// A refusal as the caller sees it.
 pub(super) fn status_of(denied: &Denied) -> Status {
-    Status::new(denied.kind().code(), denied.to_string())
+    let (code, text) = (denied.kind().code(), denied.to_string());
+    match denied {
+        // So that the agent leaves this stream alone, and not the others.
+        Denied::Stream { .. } => {
+            let (reason, domain) = (reasons::FOREIGN_STREAM, reasons::DOMAIN);
+            let details = ErrorDetails::with_error_info(reason, domain, HashMap::new());
+            Status::with_error_details(code, text, details)
+        }
+        _ => Status::new(code, text),
+    }
 }

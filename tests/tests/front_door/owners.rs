@@ -1,6 +1,9 @@
 //! Whose a stream is, between real programs that show who they are: an agent with another's spool, one that was renamed, and
 //! two that are one.
 
+#[path = "owners/renamed.rs"]
+mod renamed;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -167,53 +170,6 @@ async fn an_agent_with_anothers_spool_is_turned_away_and_the_other_does_not_noti
         &site.readings("press-7", u64::from(u32::MAX)).await,
         produced,
     );
-}
-
-/// Red when a renamed agent goes on with a credential for its new name alone, or needs more than a token for both.
-#[tokio::test]
-async fn an_agent_that_was_renamed_delivers_its_old_readings_with_a_credential_for_both_names() {
-    let mut site = Site::new().await;
-    let (former, new) = (site.token("press-7"), site.token("press-8"));
-    let settings = [
-        ("SINK_TOKEN_FILE", text(&former)),
-        ("SAMPLE_INTERVAL", "10ms"),
-        ("BATCH_MAX_READINGS", "1"),
-    ];
-    let mut agent = site.agent(site.place.path(), "press-7", &settings).await;
-    wait_own(&agent, "acked", 20).await;
-    let stream = first_stream(&agent).await;
-    site.sink.kill();
-    wait_own(&agent, "spooled", 100).await;
-    let produced = own(&agent, "produced").await;
-    agent.kill();
-    site.sink.restart().await;
-
-    agent.set("NAME", "press-8");
-    agent.set("SINK_TOKEN_FILE", text(&new));
-    agent.restart().await;
-    says(&agent, &format!("stream {stream} belongs to agent")).await;
-    // Its own goes on, and of the other nothing is lost.
-    let acked = own(&agent, "acked").await;
-    wait_own(&agent, "acked", acked + 20).await;
-    assert_eq!(own(&agent, "dropped_total").await, 0);
-    let waiting = held(&agent, &stream).await.expect("it keeps it");
-    assert!(waiting["spooled"].as_u64() >= Some(80), "{waiting}");
-    let both = site.sink.token("--role agent --agent-pattern press-*");
-    std::fs::write(&new, both).expect("written");
-    until("the old stream is delivered", LIMIT, || async {
-        held(&agent, &stream).await.is_none().then_some(())
-    })
-    .await;
-    assert!(agent.terminate().await.success());
-    let line = site.line(&stream);
-    assert_eq!(
-        (&line["closed"], &line["spooled"]),
-        (&true.into(), &0.into())
-    );
-    let all = line["produced"].as_u64().expect("a count");
-    assert!(all >= produced && line["stored"] == all, "{line}");
-    // They stay what they were when they were read.
-    assert_counted(&site.readings("press-7", u64::from(u32::MAX)).await, all);
 }
 
 /// The one that lost the stream, and the sink.

@@ -1,5 +1,7 @@
 //! The table of statuses.
 
+use std::collections::HashMap;
+
 use tonic_types::ErrorDetails;
 
 use super::*;
@@ -23,14 +25,23 @@ fn what_passes_is_retried() {
     }
 }
 
-/// Mutation: an ABORTED that counts as transient has two copies of a machine take their stream from
-/// each other all day.
+/// Mutations: an ABORTED that counts as transient has two copies of a machine take their stream from each other all day; a
+/// refusal of one stream that is taken for one of the agent holds up all of them.
 #[test]
-fn a_displaced_agent_leaves_the_other_alone_for_five_minutes() {
+fn what_is_said_of_one_stream_is_told_from_what_is_said_of_the_agent() {
     assert_eq!(kind(Code::Aborted, "taken over"), Kind::Displaced);
-    let millis = Duration::from_millis;
-    let mut retry = crate::sender::retry::Retry::new(millis(5), millis(50));
-    assert!(retry.next_displaced(Some(millis(1000))) >= Duration::from_secs(300));
+    assert_eq!(kind(Code::PermissionDenied, "not yours"), Kind::Denied);
+    let told = |reason: &str, domain: &str| {
+        let details = ErrorDetails::with_error_info(reason, domain, HashMap::new());
+        let status = Status::with_error_details(Code::PermissionDenied, "not yours", details);
+        Failure::from_status(&status, true).kind()
+    };
+    assert_eq!(
+        told(reasons::FOREIGN_STREAM, reasons::DOMAIN),
+        Kind::Foreign
+    );
+    assert_eq!(told("SOMETHING_NEWER", reasons::DOMAIN), Kind::Denied);
+    assert_eq!(told(reasons::FOREIGN_STREAM, "a proxy"), Kind::Denied);
 }
 
 #[test]

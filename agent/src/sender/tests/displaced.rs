@@ -10,13 +10,13 @@ fn taken_over() -> Status {
 }
 
 /// Moves tokio's clock on by `by`, and lets real sockets go on.
-async fn later(by: Duration) {
+pub(super) async fn later(by: Duration) {
     tokio::time::pause();
     tokio::time::advance(by).await;
     tokio::time::resume();
 }
 
-/// Mutation: a `Retry::next_displaced` of a minute calls again before its time.
+/// Mutation: a wait of a minute calls again before its time.
 #[tokio::test]
 async fn a_displaced_agent_waits_five_minutes_and_says_so_and_keeps_spooling() {
     let dir = tempfile::tempdir().unwrap();
@@ -56,7 +56,7 @@ async fn what_is_read_now_is_delivered_while_another_delivers_the_backlog() {
     fill(&old, 30).await;
     drop(old);
     let spool = spool_in(dir.path()).await;
-    sink.lock().displacing = Some((backlog, taken_over()));
+    sink.lock().barred = Some((backlog, taken_over()));
     let running = start(&spool, sender_config(sink.url()));
     until("it says that it was displaced", || {
         running.metric("weir_agent_sender_displaced") == 1
@@ -69,7 +69,7 @@ async fn what_is_read_now_is_delivered_while_another_delivers_the_backlog() {
     .await;
     assert_eq!(running.metric("weir_agent_sender_connected"), 1);
     assert_eq!(sink.kept(backlog).stored_readings(), 0);
-    sink.lock().displacing = None;
+    sink.lock().barred = None;
     later(WAIT).await;
     until("the backlog is closed", || sink.kept(backlog).closed).await;
     assert_eq!(sink.kept(backlog).stored_readings(), 300);
@@ -83,7 +83,7 @@ async fn a_displaced_agent_stops_at_once_and_keeps_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let sink = Sink::start().await;
     let spool = spool_in(dir.path()).await;
-    sink.lock().displacing = Some((running_id(&spool), taken_over()));
+    sink.lock().barred = Some((running_id(&spool), taken_over()));
     let running = start(&spool, sender_config(sink.url()));
     fill(&spool, 20).await;
     until("it says that it was displaced", || {

@@ -81,8 +81,10 @@ pub(crate) struct State {
     pub(crate) refuse: BTreeSet<u64>,
     /// Sequences that end the call, every time, with this status.
     pub(crate) poison: BTreeMap<u64, Status>,
-    /// Somebody else delivers this stream: every call for it ends with this status.
-    pub(crate) displacing: Option<([u8; 16], Status)>,
+    /// Every call for this stream ends with this status.
+    pub(crate) barred: Option<([u8; 16], Status)>,
+    /// How often it did.
+    pub(crate) barred_calls: u64,
     pub(crate) window_bytes: u64,
     pub(crate) calls: u64,
     /// Batches in each request that had any.
@@ -298,10 +300,11 @@ fn greet(state: &Mutex<State>, hello: &v1::Hello) -> Result<(v1::Welcome, Option
     if let Some(Fault::Turned(status)) = fault {
         return Err(status);
     }
-    if let Some((stream, status)) = &state.displacing
-        && hello.stream_id == stream
-    {
-        return Err(status.clone());
+    let barred = state.barred.as_ref();
+    if let Some((_, status)) = barred.filter(|(stream, _)| hello.stream_id == stream) {
+        let status = status.clone();
+        state.barred_calls += 1;
+        return Err(status);
     }
     if !state.streams.contains_key(&hello.stream_id) {
         state.order.push(hello.stream_id.clone());
