@@ -65,19 +65,39 @@ pub fn file_flag() -> Arg {
 /// # Errors
 /// When the file exists and cannot be read, a named one does not exist, or a line cannot be understood. Nothing is loaded then.
 pub fn load_dotenv(matches: &ArgMatches) -> Result<Option<PathBuf>, DotenvError> {
+    let Some((path, text)) = find(matches)? else {
+        return Ok(None);
+    };
+    dotenvy::from_read(text.as_bytes()).map_err(|error| fault(&path, &text, error))?;
+    Ok(Some(path))
+}
+
+/// The variables as [`load_dotenv`] would make them of `started`, those that the program was started with, and the file as it
+/// is now. What the file was when it was loaded does not count. A value that refers to another variable (`${NAME}`) gets what
+/// that one is in the process.
+///
+/// # Errors
+/// As of [`load_dotenv`].
+pub fn read_again(matches: &ArgMatches, started: &Environment) -> Result<Environment, DotenvError> {
+    let mut environment = started.clone();
+    if let Some((path, text)) = find(matches)? {
+        environment.add(&path, &text)?;
+    }
+    Ok(environment)
+}
+
+/// The file to load and what is in it, if there is one.
+fn find(matches: &ArgMatches) -> Result<Option<(PathBuf, String)>, DotenvError> {
     let named = matches.get_one::<PathBuf>(FILE_FLAG);
     let path = named.map_or(Path::new(".env"), PathBuf::as_path);
-    let Some(text) = read_dotenv(path)? else {
-        return match named {
-            None => Ok(None),
-            Some(path) => Err(DotenvError::Unreadable {
-                path: path.clone(),
-                source: io::ErrorKind::NotFound.into(),
-            }),
-        };
-    };
-    dotenvy::from_read(text.as_bytes()).map_err(|error| fault(path, &text, error))?;
-    Ok(Some(path.to_path_buf()))
+    match (read_dotenv(path)?, named) {
+        (Some(text), _) => Ok(Some((path.to_path_buf(), text))),
+        (None, None) => Ok(None),
+        (None, Some(path)) => Err(DotenvError::Unreadable {
+            path: path.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        }),
+    }
 }
 
 /// Reads and checks a `.env` file without loading it. `None` when there is no such file.
@@ -146,6 +166,17 @@ impl Environment {
             }
         }
         environment
+    }
+
+    /// Takes in what a file says of variables that are not set.
+    fn add(&mut self, path: &Path, text: &str) -> Result<(), DotenvError> {
+        for item in dotenvy::from_read_iter(text.as_bytes()) {
+            let (name, value) = item.map_err(|error| fault(path, text, error))?;
+            if !self.unreadable.contains(&name) {
+                self.values.entry(name).or_insert_with(|| value.into());
+            }
+        }
+        Ok(())
     }
 
     /// The value of a variable. One that is set but empty counts as not set.
@@ -241,6 +272,18 @@ mod tests {
             Ok(())
         });
         held.unwrap();
+    }
+
+    /// Mutations: what is set that gives way to the file; a line that stands twice of which the last counts.
+    #[test]
+    fn what_is_read_again_is_the_file_as_it_is_now_behind_what_was_set() {
+        let started: Environment = [("A", "set"), ("EMPTY", "")].into_iter().collect();
+        let mut now = started.clone();
+        let file = "A=file\nEMPTY=file\nB=new\nB=twice\n";
+        now.add(Path::new(".env"), file).unwrap();
+        assert_eq!((now.get("A"), now.get("B")), (Some("set"), Some("new")));
+        assert_eq!(now.get("EMPTY"), None);
+        assert_eq!(started.get("B"), None);
     }
 
     #[test]

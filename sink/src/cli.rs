@@ -42,7 +42,7 @@ use weir_process::metrics::version_with_commit;
 use weir_process::output::{self, Align, Table};
 use weir_process::version;
 
-use crate::config::{Config, Purpose, TABLE};
+use crate::config::{Again, Config, Purpose, TABLE};
 
 /// The program. Call it from a plain `fn main`: it changes the environment before any thread exists.
 pub fn main() -> Exit {
@@ -50,11 +50,12 @@ pub fn main() -> Exit {
         Ok(matches) => matches,
         Err(error) => return after_clap(&error),
     };
+    let started = Environment::current();
     if let Err(error) = env::load_dotenv(&matches) {
         output::note(&error.to_string());
         return Exit::Usage;
     }
-    dispatch(&matches, &Environment::current())
+    dispatch(&matches, started, &Environment::current())
 }
 
 fn command() -> Command {
@@ -205,7 +206,8 @@ fn files() -> Command {
         )
 }
 
-fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
+/// `started`: the variables without those of a file.
+fn dispatch(matches: &ArgMatches, started: Environment, environment: &Environment) -> Exit {
     let (name, arguments) = matches.subcommand().expect("clap asks for a command");
     if name == "config" && arguments.get_flag("env") {
         return printed(output::text(&TABLE.env_example()));
@@ -232,7 +234,7 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
         Err(faults) => return faulty(&faults),
     };
     match name {
-        "run" => start(config),
+        "run" => start(config, Again::new(matches.clone(), started, effective)),
         "validate" => printed(output::line("settings are valid")),
         "config" => show(&effective),
         "recover" => recover(&config),
@@ -242,7 +244,7 @@ fn dispatch(matches: &ArgMatches, environment: &Environment) -> Exit {
     }
 }
 
-fn start(config: Config) -> Exit {
+fn start(config: Config, again: Again) -> Exit {
     if let Err(error) = logging::init(&config.logging) {
         output::note(&error.to_string());
         return Exit::Usage;
@@ -258,7 +260,7 @@ fn start(config: Config) -> Exit {
         }
     };
     let exit = runtime
-        .block_on(crate::run::run(config))
+        .block_on(crate::run::run(config, again))
         .unwrap_or_else(|error| {
             let causes = output::causes(error.as_ref());
             tracing::error!("cannot start: {causes}");

@@ -3,6 +3,7 @@
 //! In: the table below through the command line, the environment and an optional file. Out: a
 //! [`Config`], or every fault in one report.
 
+mod again;
 mod check;
 mod keys;
 mod limits;
@@ -24,6 +25,7 @@ use weir_proto::limits::MAX_BATCH_BYTES;
 
 use crate::ingest::IngestConfig;
 
+pub use again::Again;
 pub use keys::TABLE;
 
 /// Tenths of `journal.max_bytes` from which nothing more is accepted.

@@ -238,11 +238,19 @@ impl Ingest {
         Ok((session, welcome))
     }
 
-    /// What an agent may send, where that is limited; it comes later where it owes too much.
-    fn account(&self, tenant: &str, agent: &str) -> Result<Option<Arc<Account>>, Fault> {
+    /// Other limits from now on, also for those that are connected. Answers the tenants whose series can be bounded from the
+    /// next start on only, because theirs were not counted so far.
+    pub fn set_limits(&self, limits: &Allowed) -> Vec<String> {
+        let now_ns = self.inner.clock.monotonic_ns();
+        self.inner.quotas.set(limits.clone(), now_ns);
+        self.inner.cardinality.set(limits)
+    }
+
+    /// What an agent may send; it comes later where it owes too much.
+    fn account(&self, tenant: &str, agent: &str) -> Result<Arc<Account>, Fault> {
         let now_ns = self.inner.clock.monotonic_ns();
         let account = self.inner.quotas.account(tenant, agent, now_ns);
-        let over = account.as_ref().and_then(|account| account.over(now_ns));
+        let over = account.over(now_ns);
         match over.filter(|over| over.wait > PATIENCE) {
             Some(over) => Err(Fault::OverQuota(over)),
             None => Ok(account),

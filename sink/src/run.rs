@@ -6,6 +6,7 @@
 
 mod endpoints;
 mod local;
+mod reload;
 mod reserve;
 
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use weir_process::tls::{self, Listener, Protocol};
 use crate::access::{Access, Asking, Authority, Enrolment};
 use crate::assembly::{Parts, Running, Sink, StartError, Writer, open_journal, resume_journal};
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Again, Config};
 use crate::fold::{self, FoldError};
 use crate::http::{Front, sql::Sql};
 use crate::metrics::QueryMetrics;
@@ -37,10 +38,11 @@ use crate::{grpc, http};
 
 pub use endpoints::Endpoints;
 pub use local::LocalToken;
+use reload::Reload;
 use reserve::Reserve;
 
-/// Runs the sink until it is told to stop or cannot go on.
-pub async fn run(config: Config) -> anyhow::Result<Exit> {
+/// Runs the sink until it is told to stop or cannot go on. `again`: how its settings are read when it is asked to.
+pub async fn run(config: Config, again: Again) -> anyhow::Result<Exit> {
     let version = version_with_commit(env!("CARGO_PKG_VERSION"));
     tracing::info!(version, data_dir = %config.data_dir.display(), "starting");
     let tls = config.tls.clone().map(tls::Server::open);
@@ -68,6 +70,9 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
     let stage = sink.health().stage("data", None);
     let watching = watch(Places::of(&config)?, stage, shutdown.clone());
     let watching = shutdown.spawn("data", watching);
+    let stage = sink.health().stage("settings", None);
+    let reload = Reload::new(again, sink.books().ingest.clone(), stage);
+    shutdown.spawn("settings", reload.watch(shutdown.token()));
     let running = start(&config, shutdown, sink, ports)?;
     if let Err(error) = endpoints.write(&config.data_dir) {
         tracing::warn!(%error, "cannot write endpoints.json: the commands on this machine need --url");

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use weir_proto::v1;
 
@@ -50,7 +50,7 @@ impl fmt::Display for Beyond {
 /// What there is, by tenant.
 #[derive(Debug)]
 pub(super) struct Cardinality {
-    limits: Allowed,
+    limits: RwLock<Allowed>,
     tenants: Mutex<HashMap<Arc<str>, Tenant>>,
 }
 
@@ -71,9 +71,22 @@ struct Digests {
 impl Cardinality {
     pub(super) fn new(limits: Allowed) -> Self {
         Self {
-            limits,
+            limits: RwLock::new(limits),
             tenants: Mutex::default(),
         }
+    }
+
+    /// Other limits from now on. Where there was none nothing was counted: there none begins, and the tenant is named.
+    pub(super) fn set(&self, limits: &Allowed) -> Vec<String> {
+        let mut current = self.limits.write().unwrap_or_else(PoisonError::into_inner);
+        let (next, later) = current.with_series_counted(limits);
+        *current = next;
+        later
+    }
+
+    fn of(&self, tenant: &str) -> SeriesLimits {
+        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
+        limits.of(tenant).series
     }
 
     /// Takes a series in, unless it is new and there is no room. Known ones always pass.
@@ -83,7 +96,7 @@ impl Cardinality {
         agent: &str,
         series: &v1::Series,
     ) -> Result<(), Beyond> {
-        let limits = self.limits.of(tenant).series;
+        let limits = self.of(tenant);
         if limits == SeriesLimits::default() {
             return Ok(());
         }
@@ -100,7 +113,7 @@ impl Cardinality {
     }
 
     fn is_limited(&self, tenant: &str) -> bool {
-        self.limits.of(tenant).series != SeriesLimits::default()
+        self.of(tenant) != SeriesLimits::default()
     }
 
     /// A series that is stored already, whatever the limits say today.

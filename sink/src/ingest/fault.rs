@@ -12,6 +12,8 @@ use crate::model::{Kind, StreamId};
 
 /// How long an agent is asked to wait when the sink is full.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
+/// How long an agent that is over its quota is asked to wait at most: its limit may be raised meanwhile.
+const RETRY_OVER_QUOTA: Duration = Duration::from_secs(30);
 /// How long an agent is asked to wait when the sink restarts or another connection took over.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
@@ -126,7 +128,7 @@ impl Fault {
         match self {
             Self::Draining | Self::Displaced(_) | Self::JournalFailed(_) => Some(RETRY_SOON),
             Self::Overloaded(_) | Self::NotYet { .. } => Some(RETRY_WHEN_FULL),
-            Self::OverQuota(over) => Some(over.wait),
+            Self::OverQuota(over) => Some(over.wait.min(RETRY_OVER_QUOTA)),
             _ => None,
         }
     }

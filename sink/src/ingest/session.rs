@@ -27,7 +27,7 @@ pub struct Session {
     /// The agent's boot, as Hello named it.
     boot_id: Bytes,
     /// What it may send, where that is limited.
-    account: Option<Arc<Account>>,
+    account: Arc<Account>,
     /// Series of this call that are beyond a limit.
     unwanted: Unwanted,
     ends: Ends,
@@ -80,7 +80,7 @@ impl Session {
         ingest: Ingest,
         slot: Arc<Slot>,
         boot_id: Bytes,
-        account: Option<Arc<Account>>,
+        account: Arc<Account>,
         ends: Ends,
         held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
     ) -> Self {
@@ -146,14 +146,13 @@ impl Session {
 
     /// What may be on its way: beyond a second of what it may send, it would only be sent again.
     fn window_bytes(&self) -> u64 {
-        let second = self.account.as_ref().map(|account| account.second_bytes());
-        let least = second.map_or(u64::MAX, |second| second.max(LEAST_WINDOW_BYTES));
+        let least = self.account.second_bytes().max(LEAST_WINDOW_BYTES);
         self.ingest.window_bytes().min(least)
     }
 
     /// A request of so many bytes has come. Who is over a limit by it has to wait.
     pub fn book(&self, bytes: usize) -> Option<Over> {
-        let account = self.account.as_ref()?;
+        let account = &self.account;
         let now_ns = self.ingest.inner.clock.monotonic_ns();
         account.book(bytes as u64, now_ns);
         let over = account.over(now_ns)?;

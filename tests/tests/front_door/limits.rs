@@ -1,7 +1,9 @@
 //! T10 and too many series: what is too much waits or is counted, and nobody else notices.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use weir_tests::http;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink};
 
@@ -66,6 +68,93 @@ async fn exhausted(agent: &Agent) -> f64 {
         .iter()
         .filter(|(name, _)| name.contains("retries") && name.contains("resource_exhausted"));
     wanted.map(|(_, count)| count).sum()
+}
+
+/// A limit in the file that a sink reads its variables from, and something that is for its start alone.
+fn written(place: &Path, overrides: &str, grace: &str) {
+    let text =
+        format!("WEIR_SINK_LIMITS_OVERRIDES=\"{overrides}\"\nWEIR_SINK_SHUTDOWN_GRACE={grace}\n");
+    std::fs::create_dir_all(place.join("sink")).expect("a directory");
+    std::fs::write(place.join("sink").join(".env"), text).expect("written");
+}
+
+async fn says(sink: &Sink, words: &str) {
+    until(&format!("{words:?} in the sink's log"), LIMIT, || async {
+        sink.log().contains(words).then_some(())
+    })
+    .await;
+}
+
+/// A tenant is held back; its limit is raised in the file, and after a SIGHUP what waited comes, much faster than the former limit
+/// lets it, each reading once. What cannot be used before that changes nothing and is named.
+///
+/// Mutations: `Ingest::set_limits` that leaves the quotas alone (it takes 200 s); settings that are taken over with faults.
+#[tokio::test]
+async fn a_limit_that_is_raised_counts_from_the_signal_on() {
+    let place = tempfile::tempdir().expect("a directory");
+    written(place.path(), "default: tenant_bytes_per_second=200", "20s");
+    let sink = Sink::start(place.path(), &[("QUERY_MAX_ROWS", "1000000")]).await;
+    let settings = counting(&[
+        ("SAMPLE_INTERVAL", "5ms"),
+        ("BATCH_MAX_READINGS", "1"),
+        ("REQUEST_MAX_BYTES", "1KiB"),
+    ]);
+    let mut agent = Agent::start(place.path(), "held", &sink.url(), &settings).await;
+    until("an answer that asks for time", LIMIT, || async {
+        (exhausted(&agent).await >= 1.0).then_some(())
+    })
+    .await;
+
+    written(place.path(), "default: tenant_bytes=1MiB", "20s");
+    sink.hang_up();
+    says(
+        &sink,
+        "the settings cannot be used, those before stay in effect",
+    )
+    .await;
+    for words in [
+        "WEIR_SINK_LIMITS_OVERRIDES",
+        "tenant_bytes: is not a limit",
+        "bytes_per_second",
+    ] {
+        assert!(sink.log().contains(words), "{words}: {}", sink.log());
+    }
+    let (_, ready) = http::get(sink.http, "/readyz").await.expect("an answer");
+    let ready = String::from_utf8_lossy(&ready).into_owned();
+    assert!(
+        ready.contains("the settings as they are written cannot be used"),
+        "{ready}"
+    );
+    let refused = exhausted(&agent).await;
+    until("it is held back as before", LIMIT, || async {
+        (exhausted(&agent).await > refused).then_some(())
+    })
+    .await;
+
+    wait_own(&agent, "spooled", 2000).await;
+    let produced = own(&agent, "produced").await;
+    written(
+        place.path(),
+        "default: tenant_bytes_per_second=10MiB",
+        "21s",
+    );
+    sink.hang_up();
+    says(&sink, "other limits from now on").await;
+    says(&sink, "need a restart").await;
+    let log = sink.log();
+    let restart = log
+        .lines()
+        .find(|line| line.contains("need a restart"))
+        .unwrap_or_default();
+    assert!(restart.contains("WEIR_SINK_SHUTDOWN_GRACE"), "{restart}");
+    assert!(!restart.contains("LIMITS"), "{restart}");
+    wait_for(&sink, "held", produced).await;
+    assert!(agent.terminate().await.success());
+    let stored = readings(&sink, "held").await;
+    let sums = sink.closed_ledger("held").await;
+    assert_eq!((sums.spooled, sums.dropped), (0, 0), "{sums:?}");
+    assert!(sums.produced >= produced, "{sums:?}");
+    assert_counted(&stored, sums.produced);
 }
 
 /// Two agents of one kind, each of its own tenant. Mutation: `limits.overrides` that is read and not used.
