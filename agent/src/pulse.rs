@@ -17,10 +17,9 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use weir_process::health::{Health, Stage};
-use weir_process::progress::{LOOK_EVERY, Progress};
+use weir_process::progress::{self, Progress};
 
 use crate::buffer::Parcel;
 use crate::config::Config;
@@ -120,8 +119,7 @@ impl Pulse {
 
     /// Looks every second, until the token.
     pub(crate) async fn watch(mut self, sources: Sources, token: CancellationToken) {
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut ticks = progress::looks();
         loop {
             tokio::select! {
                 biased;

@@ -9,7 +9,7 @@ use weir_process::exit::Exit;
 use weir_process::health::Stage;
 use weir_process::memory;
 use weir_process::place::Place;
-use weir_process::progress::LOOK_EVERY;
+use weir_process::progress;
 
 use crate::assembly::{Agent, Parts, StartError};
 use crate::config::Config;
@@ -71,7 +71,9 @@ async fn stay_small() {
 
 /// Says so when the spool's directory is removed or replaced: what is written there then is lost.
 async fn watch(place: Place, stage: Stage) {
+    let mut looks = progress::looks();
     loop {
+        looks.tick().await;
         match place.check() {
             Ok(()) => stage.ok(),
             Err(reason) => {
@@ -79,7 +81,6 @@ async fn watch(place: Place, stage: Stage) {
                 return stage.dead(format!("{reason}: what is written is lost"));
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use weir_process::health::Health;
 use weir_process::metrics::Registry;
+use weir_process::progress;
 use weir_process::tls::{ClientSettings, Encryption, Facts};
 
 use crate::identity::enrolment::Identity;
@@ -78,9 +79,6 @@ use rate::Rate;
 use stop::Stop;
 use voice::Voice;
 use waits::{Wait, Waits};
-
-/// How often the backlog is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is delivered first when there is a backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,8 +299,7 @@ impl Sender {
 /// Looks at the books every second, for whoever asks how long the backlog will take.
 async fn look(spool: Spool, drain: &watch::Sender<Drain>, metrics: &Metrics) {
     let mut watch = drain::Watch::default();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ticks = progress::looks();
     loop {
         ticks.tick().await;
         let (produced, waits) = spool.waiting();

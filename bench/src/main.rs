@@ -8,6 +8,7 @@ mod footprint;
 mod gate;
 mod http;
 mod ledger;
+mod peers;
 mod program;
 mod queries;
 mod replay;
@@ -53,6 +54,8 @@ enum Command {
     Report(report::Args),
     /// The same readings as Prometheus remote write or OTLP, to any server.
     Replay(replay::Args),
+    /// Other servers of this system's packages beside Weir on the same work.
+    Peers(peers::Args),
     /// Ratios within one run that hold on any machine; fails where one does not.
     Gate(gate::Args),
 }
@@ -79,6 +82,7 @@ fn main() -> anyhow::Result<()> {
             Command::Tls(args) => say(&[tls::run(args).await?]),
             Command::Report(args) => report::run(args).await,
             Command::Replay(args) => say(&[replay::run(args).await?]),
+            Command::Peers(args) => say(&peers::run(args).await?),
             Command::Gate(args) => {
                 let checks = gate::run(args).await?;
                 say(&checks)?;

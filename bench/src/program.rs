@@ -121,15 +121,7 @@ impl Sink {
 
     /// CPU seconds so far, as the system says: without asking the sink.
     pub(crate) fn cpu_of_process(&self) -> anyhow::Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in parentheses may hold blanks; user and system time are the 14th and 15th field.
-        let rest = text.rsplit_once(") ").context("no name in stat")?.1;
-        let fields: Vec<&str> = rest.split(' ').collect();
-        let ticks = |place: usize| -> anyhow::Result<f64> {
-            Ok(fields.get(place).context("a short stat")?.parse()?)
-        };
-        let per_second = TICKS_PER_SECOND;
-        Ok((ticks(11)? + ticks(12)?) / per_second)
+        cpu_of(self.child.id())
     }
 
     /// Memory that is its own, in KiB: not that of files.
@@ -157,6 +149,18 @@ impl Sink {
         let empty = tempfile::tempdir()?;
         Ok(std::mem::replace(&mut self.place, empty))
     }
+}
+
+/// CPU seconds that a process has used.
+pub(crate) fn cpu_of(process: u32) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in parentheses may hold blanks; user and system time are the 14th and 15th field.
+    let rest = text.rsplit_once(") ").context("no name in stat")?.1;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let ticks = |place: usize| -> anyhow::Result<f64> {
+        Ok(fields.get(place).context("a short stat")?.parse()?)
+    };
+    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
 }
 
 impl Drop for Sink {

@@ -73,9 +73,9 @@ pub(crate) struct Outcome {
     seconds: f64,
     points_per_second: f64,
     wire_bytes: u64,
-    wire_bytes_per_point: f64,
-    answer_p50_ms: f64,
-    answer_p99_ms: f64,
+    pub(crate) wire_bytes_per_point: f64,
+    pub(crate) answer_p50_ms: f64,
+    pub(crate) answer_p99_ms: f64,
 }
 
 struct Sums {

@@ -4,14 +4,30 @@
 //! it has stood, once that is longer than the limit. Only time between looks that came as they should
 //! is counted: a program that was stopped for a minute, or a machine that slept, has not stalled.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// How often to look.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A later look counts for no more than this.
 const LONGEST_STEP: Duration = Duration::from_secs(2);
+
+/// Ticks every [`LOOK_EVERY`], for whatever looks now and then; the first at once. All such looks of a program fall on
+/// the same moments, because waking a processor that sleeps costs more than any of them. Missed ones are left out.
+pub fn looks() -> Interval {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let now = Instant::now();
+    let first = *FIRST.get_or_init(|| now);
+    let into = now.saturating_duration_since(first).as_nanos() % LOOK_EVERY.as_nanos();
+    let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
+    // In the past: due at once, and the next one is a whole period after it.
+    let begin = now.checked_sub(into).unwrap_or(now);
+    let mut ticks = interval_at(begin, LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
 
 /// One thing that ought to move.
 #[derive(Clone, Debug)]
@@ -67,6 +83,18 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(3);
+
+    /// Mutation: a plain interval for each begins where it is made.
+    #[tokio::test(start_paused = true)]
+    async fn all_looks_fall_on_the_same_moments() {
+        let mut one = looks();
+        one.tick().await;
+        advance(Duration::from_millis(300)).await;
+        let mut other = looks();
+        other.tick().await;
+        assert_eq!(one.tick().await, other.tick().await);
+        assert_eq!(one.tick().await, other.tick().await);
+    }
 
     /// Red when a thing nobody waits for can stand, and when a move does not begin it anew.
     #[tokio::test(start_paused = true)]

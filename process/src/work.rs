@@ -1,6 +1,7 @@
-//! Work that blocks or computes for long: beside the runtime's threads, or in place.
+//! Work that blocks or computes for long: beside the runtime's threads, behind them, or in place.
 //!
-//! In a program it goes to tokio's blocking threads. A simulation has one thread and no other may
+//! In a program it goes to tokio's blocking threads. What nobody waits for ([`behind`]) goes to threads of lower priority, so
+//! that on a busy machine it is this work that takes longer and not an acknowledgement. A simulation has one thread and no other may
 //! touch its clock or its order of events: there [`in_place`] makes every such call on that thread
 //! run at once, between two polls.
 
@@ -8,6 +9,13 @@ use std::any::Any;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+/// Added to the priority of the program: at 5 a thread gets a quarter of a processor that others want as well.
+const NICE: i32 = 5;
 
 thread_local! {
     static IN_PLACE: Cell<bool> = const { Cell::new(false) };
@@ -56,14 +64,50 @@ pub async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, WorkError> {
     if IN_PLACE.get() {
-        return catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic));
+        return at_once(work);
     }
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| match error.try_into_panic() {
-            Ok(panic) => panicked(&*panic),
-            Err(_) => WorkError::Ended,
-        })
+    finished(tokio::task::spawn_blocking(work)).await
+}
+
+/// As [`run`], on a thread that gives way to those of the runtime. Once asked for it is done, also when the runtime ends.
+///
+/// # Errors
+/// When the work panics.
+pub async fn behind<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, WorkError> {
+    if IN_PLACE.get() {
+        return at_once(work);
+    }
+    finished(threads_behind().spawn_blocking(work)).await
+}
+
+fn at_once<T>(work: impl FnOnce() -> T) -> Result<T, WorkError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic))
+}
+
+async fn finished<T>(work: JoinHandle<T>) -> Result<T, WorkError> {
+    work.await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => panicked(&*panic),
+        Err(_) => WorkError::Ended,
+    })
+}
+
+/// Threads for what may wait, shared by the whole program and never ended: a runtime of which nothing but its blocking threads
+/// is used.
+fn threads_behind() -> &'static Runtime {
+    static THREADS: OnceLock<Runtime> = OnceLock::new();
+    THREADS.get_or_init(|| {
+        Builder::new_current_thread()
+            .thread_name("behind")
+            .on_thread_start(|| {
+                // Linux counts this for the calling thread alone. Where it is not allowed, the thread is as the others are.
+                let nice = std::env::var("NICE").map_or(NICE, |n| n.parse().unwrap());
+                let _ = rustix::process::nice(nice);
+            })
+            .build()
+            .expect("a runtime that drives nothing needs nothing of the system")
+    })
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> WorkError {
@@ -92,6 +136,18 @@ mod tests {
         assert_ne!(run(|| thread::current().id()).await.unwrap(), here);
     }
 
+    /// Mutation: threads that are started without it have the priority of the test.
+    #[tokio::test]
+    async fn what_may_wait_has_a_lower_priority_than_the_rest() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let before = run(priority).await.unwrap();
+        assert_eq!(behind(priority).await.unwrap(), (before + NICE).min(19));
+        assert_eq!(run(priority).await.unwrap(), before);
+        let staying = in_place();
+        assert_eq!(behind(priority).await.unwrap(), before);
+        drop(staying);
+    }
+
     /// Red when work in place is not caught.
     #[tokio::test]
     async fn a_panic_is_an_error_with_its_text_in_both_places() {
@@ -99,10 +155,11 @@ mod tests {
             panic!("at {}", 7);
         }
         let away = run(fails).await.unwrap_err();
+        let behind = behind(fails).await.unwrap_err();
         let staying = in_place();
         let here = run(fails).await.unwrap_err();
         drop(staying);
-        for error in [away, here] {
+        for error in [away, behind, here] {
             assert_eq!(error.to_string(), "panicked: at 7");
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::advance;
 use weir_process::clock::ManualClock;
+use weir_process::progress::LOOK_EVERY;
 
 use super::*;
 

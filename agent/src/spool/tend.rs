@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_process::health::Stage;
+use weir_process::progress;
 
 use super::Spool;
 
-/// How often losses are looked at and the stage says that it is alive.
-const TICK: Duration = Duration::from_millis(250);
-/// How often the data directory is looked at for requests of a command.
-const ASK: Duration = Duration::from_secs(1);
 /// How often the high-water mark of the live stream is noted: what a damaged end costs is exact up to then.
 const NOTE: Duration = Duration::from_secs(30);
 
@@ -23,8 +20,7 @@ impl Spool {
 
     /// Answers commands; one may wait for the disk for a while.
     async fn serve(&self) {
-        let mut ticks = tokio::time::interval(ASK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut ticks = progress::looks();
         loop {
             ticks.tick().await;
             self.look_for_files();
@@ -33,8 +29,7 @@ impl Spool {
     }
 
     async fn keep_books(&self, stage: Stage) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut ticks = progress::looks();
         let mut noted = Instant::now();
         loop {
             ticks.tick().await;

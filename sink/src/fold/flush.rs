@@ -159,7 +159,7 @@ impl Flush {
             provenance,
         } = frozen;
         let now_ms = u64::try_from(commit.now_ns / 1_000_000).unwrap_or(0);
-        let encoded = work::run(move || {
+        let encoded = work::behind(move || {
             let rows: Vec<&SeriesRows> = rows.iter().map(|(_, one)| one).collect();
             let name = || writer::name(now_ms);
             writer::write_by_day(&rows, &provenance, name)

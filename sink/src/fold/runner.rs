@@ -121,7 +121,7 @@ impl Runner {
             return Ok(false);
         }
         let mut puller = self.puller.take().expect("only this function takes it");
-        let (puller, pulled) = work::run(move || {
+        let (puller, pulled) = work::behind(move || {
             let pulled = puller.pull();
             (puller, pulled)
         })

@@ -202,6 +202,8 @@ async fn a_spool_removed_under_the_running_agent_is_counted_and_delivery_goes_on
     })
     .await;
     spool.append(draft(6, 10)).await.unwrap();
+    // What is read counts as produced once it is on the disk.
+    until("all is there", || spool.ledger().totals.produced >= 60).await;
     until("all is settled", || spool.ledger().totals.spooled == 0).await;
     let totals = spool.ledger().totals;
     assert_eq!(totals.produced, 60);
