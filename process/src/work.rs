@@ -102,8 +102,7 @@ fn threads_behind() -> &'static Runtime {
             .thread_name("behind")
             .on_thread_start(|| {
                 // Linux counts this for the calling thread alone. Where it is not allowed, the thread is as the others are.
-                let nice = std::env::var("NICE").map_or(NICE, |n| n.parse().unwrap());
-                let _ = rustix::process::nice(nice);
+                let _ = rustix::process::nice(NICE);
             })
             .build()
             .expect("a runtime that drives nothing needs nothing of the system")

@@ -63,7 +63,7 @@ pub(crate) use lost::Held;
 pub use lost::{LostStream, Wanted};
 pub use mark::{Mark, REASONS};
 pub use owner::Opener;
-pub use quota::{Over, PATIENCE, Quota};
+pub use quota::{Measure, Over, PATIENCE, Quota, Scope};
 pub use restore::RestoreError;
 pub use session::{Session, Taken};
 pub use slot::{Seen, StreamView};

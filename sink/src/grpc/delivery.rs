@@ -181,7 +181,10 @@ impl Call {
             from: caller.address(),
             covers: &|name| caller.check_agent(name).is_ok(),
         };
-        let opened = self.ingest.open(&opener, &hello, &self.draining).await;
+        let mut opened = self.ingest.open(&opener, &hello, &self.draining).await;
+        if let Err(Fault::OverQuota(over)) = &mut opened {
+            hold_up(over, &self.draining).await;
+        }
         let (session, welcome) = opened.map_err(|fault| match fault {
             Fault::Foreign { stream, owner } => {
                 End::Denied(caller.not_its_stream((&hello.agent, &owner), &stream.to_string()))
@@ -281,6 +284,16 @@ fn pause(over: Over, paid: &mut Option<tokio::time::Instant>) -> Option<End> {
     None
 }
 
+/// Who comes while they owe hears so a little later: those who come back at once, whatever they are told, would otherwise
+/// cost the others more than what they send.
+async fn hold_up(over: &mut Over, draining: &CancellationToken) {
+    let held = over.wait.min(PATIENCE);
+    tokio::select! {
+        () = tokio::time::sleep(held) => over.wait -= held,
+        () = draining.cancelled() => {}
+    }
+}
+
 async fn until(moment: Option<tokio::time::Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -309,6 +322,7 @@ fn response(answer: Answer) -> v1::DeliverResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::{Measure, Scope};
 
     #[test]
     fn a_call_that_is_over_never_ends_well_while_something_waits_for_its_commit() {
@@ -323,6 +337,27 @@ mod tests {
         let drained = overdue(Some(End::Fault(Fault::Draining)), true);
         assert!(matches!(drained, End::Fault(Fault::Draining)));
         assert!(matches!(overdue(Some(End::Done), false), End::ClientGone));
+    }
+
+    /// Mutations, red: the whole wait is told after a part of it; a stop that has to wait.
+    #[tokio::test(start_paused = true)]
+    async fn who_owes_is_held_up_for_a_moment_and_told_the_rest() {
+        let owes = Over {
+            scope: Scope::Agent,
+            measure: Measure::Bytes,
+            who: "press".into(),
+            limit: 1.0,
+            wait: Duration::from_secs(9),
+        };
+        let draining = CancellationToken::new();
+        let began = tokio::time::Instant::now();
+        let mut over = owes.clone();
+        hold_up(&mut over, &draining).await;
+        assert_eq!(began.elapsed(), PATIENCE);
+        assert_eq!(over.wait + PATIENCE, owes.wait);
+        draining.cancel();
+        hold_up(&mut over, &draining).await;
+        assert_eq!(began.elapsed(), PATIENCE);
     }
 
     /// Mutation: a hint that is the same for all brings all back at one moment.

@@ -21,7 +21,7 @@ use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::fold::Arrival;
 use crate::grpc;
-use crate::ingest::{Ingest, IngestConfig, Opener};
+use crate::ingest::{Ingest, IngestConfig, Limits, Opener};
 use crate::metrics::IngestMetrics;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -70,7 +70,24 @@ impl Rig {
         Self::open(tempfile::tempdir().unwrap(), Options::default(), bytes).await
     }
 
+    /// Committing, and everybody may send so much.
+    pub(super) async fn limited(limits: Limits) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mut rig = Self::with(place, Options::default(), u64::MAX, limits).await;
+        rig.commit();
+        rig
+    }
+
     async fn open(place: tempfile::TempDir, options: Options, high_water_bytes: u64) -> Self {
+        Self::with(place, options, high_water_bytes, Limits::default()).await
+    }
+
+    async fn with(
+        place: tempfile::TempDir,
+        options: Options,
+        high_water_bytes: u64,
+        limits: Limits,
+    ) -> Self {
         let options = Options {
             segment_bytes: 1 << 20,
             ..options
@@ -93,7 +110,7 @@ impl Rig {
                 max_streams: 16,
                 high_water_bytes,
                 lost_after: std::time::Duration::ZERO,
-                limits: crate::ingest::Allowed::default(),
+                limits: limits.into(),
             },
             IngestMetrics::default(),
         );

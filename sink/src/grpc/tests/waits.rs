@@ -8,7 +8,7 @@ use weir_proto::v1;
 use weir_proto::v1::record::Record;
 
 use super::rig::{ANYBODY, Client, Rig, batch, hello};
-use crate::ingest::Fault;
+use crate::ingest::{Fault, Limits, PATIENCE, Quota};
 
 fn request(record: Record) -> v1::DeliverRequest {
     v1::DeliverRequest {
@@ -59,6 +59,26 @@ async fn a_hello_that_waits_for_a_commit_ends_with_the_drain() {
     };
     let (opened, ()) = soon(async { tokio::join!(newer, stop) }).await;
     assert_eq!(opened, Err(Fault::Draining));
+}
+
+/// One request in ten seconds; the second call comes at once. Mutation, red: nobody is held up.
+#[tokio::test]
+async fn who_comes_back_at_once_while_it_owes_is_held_up() {
+    let limits = Limits {
+        agent: Quota {
+            requests_per_second: 0.1,
+            ..Quota::default()
+        },
+        ..Limits::default()
+    };
+    let rig = Rig::limited(limits).await;
+    let mut former = Client::open(&rig, hello(1)).await.unwrap();
+    former.send(vec![batch(1, 0)]).await;
+    assert_eq!(former.ended().await.code(), Code::ResourceExhausted);
+    let began = std::time::Instant::now();
+    let status = Client::open(&rig, hello(1)).await.err().unwrap();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(began.elapsed() >= PATIENCE, "{:?}", began.elapsed());
 }
 
 /// Red when neither the failed append nor the next connection takes back what was accepted: the agent
