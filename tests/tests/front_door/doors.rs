@@ -3,6 +3,8 @@
 
 #[path = "doors/methods.rs"]
 mod methods;
+#[path = "doors/people.rs"]
+mod people;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,97 +24,7 @@ use weir_tests::wait::until;
 use weir_tests::world::Sink;
 
 use crate::stored::LIMIT;
-
-/// What a door asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For {
-    Everybody,
-    Known,
-    Agents,
-    Readers,
-    Operators,
-    Admins,
-}
-
-/// Who comes: a name, and the role of what they show; none where that is nothing or wrong.
-struct Somebody {
-    name: &'static str,
-    token: Option<String>,
-    role: Option<&'static str>,
-    /// Whether the readings there are belong to their tenant.
-    is_own: bool,
-}
-
-impl Somebody {
-    /// Whether what they show is wrong, which is refused everywhere.
-    fn is_wrong(&self) -> bool {
-        self.token.is_some() && self.role.is_none()
-    }
-
-    fn may(&self, door: For) -> bool {
-        let Some(role) = self.role else {
-            return door == For::Everybody && self.token.is_none();
-        };
-        match door {
-            For::Everybody | For::Known => true,
-            For::Agents => role == "agent",
-            For::Readers => ["reader", "operator", "admin"].contains(&role),
-            For::Operators => ["operator", "admin"].contains(&role),
-            For::Admins => role == "admin",
-        }
-    }
-}
-
-/// A name, a device, a stream, a number: of the tenant north, and nobody else's to know.
-const AGENT: &str = "press-of-north";
-const NUMBER: &str = "424242.25";
-
-/// Everybody there can be; the third is the agent.
-fn people(sink: &Sink) -> Vec<Somebody> {
-    let made = |role: &str, tenant: &str, more: &str| {
-        sink.token(&format!("--role {role} --tenant {tenant} {more}"))
-    };
-    let agent = made("agent", "north", "--agent-pattern press-*");
-    let right = made("reader", "north", "");
-    let last = if right.ends_with('0') { '1' } else { '0' };
-    let wrong = format!("{}{last}", &right[..right.len() - 1]);
-    let somebody = |name, token, role, is_own| Somebody {
-        name,
-        token,
-        role,
-        is_own,
-    };
-    vec![
-        somebody("nobody", None, None, false),
-        somebody("a wrong token", Some(wrong), None, false),
-        somebody("an agent", Some(agent), Some("agent"), true),
-        somebody("a reader", Some(right), Some("reader"), true),
-        somebody(
-            "an operator",
-            Some(made("operator", "north", "")),
-            Some("operator"),
-            true,
-        ),
-        somebody(
-            "an admin",
-            Some(made("admin", "north", "")),
-            Some("admin"),
-            true,
-        ),
-        somebody(
-            "another tenant's admin",
-            Some(made("admin", "south", "")),
-            Some("admin"),
-            false,
-        ),
-        somebody(
-            "another tenant's agent",
-            Some(made("agent", "south", "--agent-pattern *")),
-            Some("agent"),
-            false,
-        ),
-    ]
-}
+use people::{AGENT, For, NUMBER, Somebody};
 
 struct Site {
     _place: TempDir,
@@ -134,8 +46,8 @@ impl Site {
             identity: None,
             setting: "-",
         }));
-        let people = people(&sink);
-        let agent = people[2].token.clone();
+        let people = people::all(&sink, &client).await;
+        let agent = people::named(&people, "an agent").token.clone();
         let mut stream = Stream::new(AGENT, 0xab);
         let channel = channel(&sink, &client).await;
         let mut call = Call::over(channel, agent.as_deref(), &stream)
@@ -167,7 +79,8 @@ impl Site {
         by: &Somebody,
     ) -> (StatusCode, String) {
         let tcp = TcpStream::connect(self.sink.http).await.expect("a port");
-        let made = self.client.connect(tcp, "localhost", b"http/1.1").await;
+        let made = by.client(&self.client);
+        let made = made.connect(tcp, "localhost", b"http/1.1").await;
         let wire = TokioIo::new(made.expect("a handshake"));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(wire)
             .await

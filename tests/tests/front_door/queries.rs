@@ -108,3 +108,64 @@ async fn wrong_statements_get_a_clear_answer() {
     assert!(!String::from_utf8_lossy(&body).contains("root:"));
     assert_eq!(sink.sql("select count(*) from samples").await[0][0], 3);
 }
+
+/// Holds far more at a time than a tenant may.
+const HEAVY: &str =
+    "select value from generate_series(1, 5000000) t(value) order by -value offset 4000000";
+
+/// Needs a little.
+const LIGHT: &str = "select count(distinct value) from generate_series(1, 20000) t(value)";
+
+async fn asked(sink: &Sink, token: &str, query: &str) -> (StatusCode, Value) {
+    let body = serde_json::json!({ "query": query }).to_string();
+    let (status, body) = sink.show(token, "/v1/sql", Some(&body)).await;
+    (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+/// What a tenant's statements may have together is said by name where they need more, and while they do, another tenant's are
+/// answered.
+///
+/// Mutations: no memory of one tenant's own (`owner_bytes` as large as all): the error names `query.memory`; an error without its
+/// setting.
+#[tokio::test]
+async fn a_tenant_beyond_its_memory_is_told_the_setting_and_another_is_answered() {
+    let place = tempfile::tempdir().expect("a directory");
+    let limits = [
+        ("QUERY_MEMORY", "64MiB"),
+        ("QUERY_TENANT_MEMORY", "16MiB"),
+        ("QUERY_CONCURRENCY", "8"),
+    ];
+    let sink = Sink::start(place.path(), &limits).await;
+    let [plant, lab] = ["plant", "lab"]
+        .map(|tenant| sink.token(&format!("--role reader --tenant {tenant} --name test")));
+    let heavy = async {
+        for _ in 0..3 {
+            let (status, told) = asked(&sink, &plant, HEAVY).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{told}");
+            assert_eq!(told["error"]["kind"], "memory", "{told}");
+            let text = told["error"]["message"].as_str().expect("a text");
+            assert!(
+                text.contains("or raise the sink's query.tenant_memory"),
+                "{text}"
+            );
+        }
+    };
+    let light = async {
+        for _ in 0..20 {
+            let (status, told) = asked(&sink, &lab, LIGHT).await;
+            assert_eq!(
+                (status, &told["rows"][0][0]),
+                (StatusCode::OK, &20000.into()),
+                "{told}"
+            );
+        }
+    };
+    tokio::join!(heavy, light);
+    // What the refused ones held is given back.
+    let (status, told) = asked(&sink, &plant, LIGHT).await;
+    assert_eq!(
+        (status, &told["rows"][0][0]),
+        (StatusCode::OK, &20000.into()),
+        "{told}"
+    );
+}

@@ -14,6 +14,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use weir_tests::sender::{Call, Stream};
 
+use super::people::{OTHER_AGENT, named};
 use super::{AGENT, For, Site, Somebody, channel};
 
 /// Messages as they are.
@@ -167,6 +168,7 @@ async fn every_method_answers_those_it_is_for_and_reflection_lists_them_all() {
         .collect();
     assert_eq!(methods(&channel, reader).await, walked);
     for who in &site.people {
+        let channel = self::channel(&site.sink, who.client(&site.client)).await;
         for (path, door, code, words) in METHODS {
             let answer = call(channel.clone(), path, who).await;
             let (came, told) = match &answer {
@@ -195,14 +197,18 @@ async fn every_method_answers_those_it_is_for_and_reflection_lists_them_all() {
         let answer = reflect(channel.clone(), question, who).await;
         assert_eq!(answer.is_ok(), who.role.is_some(), "{}", who.name);
     }
-    // The same stream and name in another tenant are another stream.
-    let other = site.people.last().expect("an agent of south");
-    let stream = Stream::new(AGENT, 0xab);
-    let call = Call::over(channel, other.token.as_deref(), &stream)
-        .await
-        .expect("a welcome");
-    assert_eq!(
-        (call.welcome.durable_through, call.welcome.readings_through),
-        (0, 0)
-    );
+    // The same stream in another tenant is another stream, under the same name and another one, whatever is shown.
+    for (who, agent) in [
+        ("another tenant's agent", AGENT),
+        ("another tenant's enrolled agent", OTHER_AGENT),
+    ] {
+        let who = named(&site.people, who);
+        let stream = Stream::new(agent, 0xab);
+        let channel = self::channel(&site.sink, who.client(&site.client)).await;
+        let call = Call::over(channel, who.token.as_deref(), &stream)
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error:?}", who.name));
+        let welcome = &call.welcome;
+        assert_eq!((welcome.durable_through, welcome.readings_through), (0, 0));
+    }
 }
