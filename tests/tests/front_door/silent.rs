@@ -1,6 +1,7 @@
 //! Who connects and does not speak.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -9,7 +10,7 @@ use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink};
 
 use crate::stored::{LIMIT, counting, own, wait_own};
-use crate::tls::{Site, resident};
+use crate::tls::Site;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -83,4 +84,63 @@ async fn a_handshake_buys_no_more_time_to_say_nothing() {
         let ended = tokio::time::timeout(LIMIT, stream.read_to_end(&mut said)).await;
         assert!(ended.is_ok(), "nobody hung up");
     }
+}
+
+/// Resident memory of a process in bytes.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("VmRSS");
+    let kib: u64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
+    kib << 10
+}
+
+/// Three thousand connections that begin a handshake and leave it at that, or send garbage. Mutation: handshakes that
+/// neither end in time nor give way keep out the agent that comes later; that they give way is seen in
+/// `tls/tests/serving.rs::silent_handshakes_do_not_keep_out_the_one_that_speaks`.
+#[tokio::test]
+async fn a_flood_of_half_open_handshakes_holds_up_nobody() {
+    let site = Site::new().await;
+    let ca = site.ca();
+    let url = site.sink.url();
+    let early = site.agent("early", &url, &[("TLS_CA", &ca)]).await;
+    wait_own(&early, "acked", 5).await;
+    let before = resident(site.sink.pid());
+    let address = site.sink.grpc;
+    let flood = tokio::spawn(async move {
+        let mut held = Vec::new();
+        for number in 0..3000_u32 {
+            let connecting = TcpStream::connect(address);
+            let Ok(Ok(mut stream)) = tokio::time::timeout(Duration::from_secs(1), connecting).await
+            else {
+                continue;
+            };
+            let sent: &[u8] = match number % 3 {
+                0 => b"",
+                1 => &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01],
+                _ => b"\x16garbage that is no handshake at all",
+            };
+            let _ = stream.write_all(sent).await;
+            held.push(stream);
+        }
+        held
+    });
+    let acked = own(&early, "acked").await;
+    wait_own(&early, "acked", acked + 10).await;
+    let late = site.agent("late", &url, &[("TLS_CA", &ca)]).await;
+    wait_own(&late, "acked", 5).await;
+    let held = flood.await.expect("no panic");
+    let acked = own(&early, "acked").await;
+    wait_own(&early, "acked", acked + 10).await;
+    let grown = resident(site.sink.pid()).saturating_sub(before);
+    assert!(grown < 48 << 20, "{} MiB more", grown >> 20);
+    let welcomes = early.log().matches("the sink welcomed this stream").count();
+    assert_eq!(welcomes, 1, "the early one was cut off");
+    drop(held);
 }
