@@ -1,8 +1,8 @@
 //! The questions that people ask most, over HTTP, as the stored data grows and while readings come in.
 //!
-//! A thousand samples of each series, one a minute, beginning a day ago; flushes so small that there are a hundred of
-//! them at the first size, small files merged as always. More data are more devices with the same metrics, of the same
-//! day: what is asked for stays the same, and only how it is found can cost more.
+//! A thousand samples of each series, one a minute, beginning a day ago; flushes so small that there are many of them,
+//! files merged as always. More data are more devices with the same metrics, of the same day: what is asked for stays the
+//! same, and only how it is found can cost more.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,9 +24,10 @@ pub(crate) struct Args {
     /// Stored points at which the questions are asked, rising.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 10_000_000])]
     pub(crate) points: Vec<u64>,
-    /// Readings per flush.
-    #[arg(long, default_value_t = 10_000)]
-    pub(crate) flush_rows: u64,
+    /// Readings per flush; without it 10,000, or as many as make a thousand flushes of the most points: each writes
+    /// the latest value of every series too.
+    #[arg(long)]
+    pub(crate) flush_rows: Option<u64>,
     /// How often each question is asked.
     #[arg(long, default_value_t = 30)]
     pub(crate) rounds: usize,
@@ -57,7 +58,9 @@ const SAMPLES: u64 = 1000;
 
 /// Fills a sink of its own step by step, and asks.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Answered>> {
-    let flush = args.flush_rows.to_string();
+    let most = args.points.iter().max().copied().unwrap_or(0);
+    let flush = args.flush_rows.unwrap_or((most / 1000).max(10_000));
+    let flush = flush.to_string();
     let settings = [
         ("STORE_FLUSH_ROWS", &*flush),
         ("COMPACTION_INTERVAL", "2s"),
