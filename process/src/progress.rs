@@ -9,17 +9,23 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use crate::work;
+
 /// How often to look.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A later look counts for no more than this.
 const LONGEST_STEP: Duration = Duration::from_secs(2);
 
 /// Ticks every [`LOOK_EVERY`], for whatever looks now and then; the first at once. All such looks of a program fall on
-/// the same moments, because waking a processor that sleeps costs more than any of them. Missed ones are left out.
+/// the same moments, because waking a processor that sleeps costs more than any of them; but in a simulation, where nothing
+/// may come from outside it. Missed ones are left out.
 pub fn looks() -> Interval {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     let now = Instant::now();
-    let first = *FIRST.get_or_init(|| now);
+    let first = match work::is_in_place() {
+        true => now,
+        false => *FIRST.get_or_init(|| now),
+    };
     let into = now.saturating_duration_since(first).as_nanos() % LOOK_EVERY.as_nanos();
     let into = Duration::from_nanos(u64::try_from(into).unwrap_or(0));
     // In the past: due at once, and the next one is a whole period after it.
@@ -94,6 +100,11 @@ mod tests {
         other.tick().await;
         assert_eq!(one.tick().await, other.tick().await);
         assert_eq!(one.tick().await, other.tick().await);
+
+        let _simulated = work::in_place();
+        let begun = Instant::now();
+        advance(Duration::from_millis(300)).await;
+        assert_eq!(looks().tick().await, begun + Duration::from_millis(300));
     }
 
     /// Red when a thing nobody waits for can stand, and when a move does not begin it anew.

@@ -41,7 +41,12 @@ pub struct InPlace {
     here: PhantomData<*const ()>,
 }
 
-/// From now on [`run`] on this thread runs its work at once. For simulations.
+/// Whether this thread is a simulation's.
+pub(crate) fn is_in_place() -> bool {
+    IN_PLACE.get()
+}
+
+/// From now on [`run`] and [`behind`] on this thread run their work at once. For simulations.
 pub fn in_place() -> InPlace {
     InPlace {
         before: IN_PLACE.replace(true),
@@ -69,7 +74,8 @@ pub async fn run<T: Send + 'static>(
     finished(tokio::task::spawn_blocking(work)).await
 }
 
-/// As [`run`], on a thread that gives way to those of the runtime. Once asked for it is done, also when the runtime ends.
+/// As [`run`], on a thread that gives way to those of the runtime. Once asked for it is done, also when the
+/// runtime ends, unless the program does. A paused clock of a test does not wait for it, as it does for [`run`].
 ///
 /// # Errors
 /// When the work panics.
@@ -93,7 +99,7 @@ async fn finished<T>(work: JoinHandle<T>) -> Result<T, WorkError> {
     })
 }
 
-/// Threads for what may wait, shared by the whole program and never ended: a runtime of which nothing but its blocking threads
+/// Threads for what may wait, shared by the whole program: a runtime, never ended, of which nothing but its blocking threads
 /// is used.
 fn threads_behind() -> &'static Runtime {
     static THREADS: OnceLock<Runtime> = OnceLock::new();
@@ -101,8 +107,11 @@ fn threads_behind() -> &'static Runtime {
         Builder::new_current_thread()
             .thread_name("behind")
             .on_thread_start(|| {
-                // Linux counts this for the calling thread alone. Where it is not allowed, the thread is as the others are.
-                let _ = rustix::process::nice(NICE);
+                // Of the calling thread on Linux, of the whole program elsewhere. Where it is not allowed, the thread is as
+                // the others are.
+                if cfg!(target_os = "linux") {
+                    let _ = rustix::process::nice(NICE);
+                }
             })
             .build()
             .expect("a runtime that drives nothing needs nothing of the system")

@@ -45,6 +45,7 @@ use reserve::Reserve;
 pub async fn run(config: Config, again: Again) -> anyhow::Result<Exit> {
     let version = version_with_commit(env!("CARGO_PKG_VERSION"));
     tracing::info!(version, data_dir = %config.data_dir.display(), "starting");
+    let hangups = reload::hangups();
     let tls = config.tls.clone().map(tls::Server::open);
     let tls = tls.transpose().context("cannot serve TLS")?;
     let reserve = Reserve::beside(&config.catalog_file);
@@ -72,7 +73,7 @@ pub async fn run(config: Config, again: Again) -> anyhow::Result<Exit> {
     let watching = shutdown.spawn("data", watching);
     let stage = sink.health().stage("settings", None);
     let reload = Reload::new(again, sink.books().ingest.clone(), stage);
-    shutdown.spawn("settings", reload.watch(shutdown.token()));
+    shutdown.spawn("settings", reload.watch(hangups, shutdown.token()));
     let running = start(&config, shutdown, sink, ports)?;
     if let Err(error) = endpoints.write(&config.data_dir) {
         tracing::warn!(%error, "cannot write endpoints.json: the commands on this machine need --url");

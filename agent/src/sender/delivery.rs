@@ -53,6 +53,24 @@ pub(crate) struct Delivery {
     suspect: Option<(u64, u32)>,
 }
 
+/// What is remembered of streams that a lane has left for another for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Left(Vec<Delivery>);
+
+impl Left {
+    /// Puts away what is known of a stream, and lets go of those that are not among `held` any more.
+    pub(crate) fn keep(&mut self, delivery: Delivery, held: &[[u8; 16]]) {
+        self.0.push(delivery);
+        self.0.retain(|left| held.contains(&left.stream_id));
+    }
+
+    /// What is known of this one.
+    pub(crate) fn take(&mut self, stream_id: [u8; 16]) -> Option<Delivery> {
+        let at = self.0.iter().position(|left| left.stream_id == stream_id)?;
+        Some(self.0.swap_remove(at))
+    }
+}
+
 impl Delivery {
     /// At the beginning: for a stream of an earlier run, what the sink was told is not known.
     pub(crate) fn new(stream: &Stream) -> Delivery {
@@ -132,6 +150,22 @@ mod tests {
             moved: false,
             suspect: None,
         }
+    }
+
+    /// Mutation: a lane that forgets what it leaves sends the next batch without what defines its series.
+    #[test]
+    fn what_a_lane_leaves_it_knows_when_it_comes_back() {
+        let held = [[1; 16], [2; 16]];
+        let mut delivery = live();
+        delivery.acked(&hole(1, 1), None);
+        let mut left = Left::default();
+        left.keep(delivery, &held);
+        assert!(left.take([2; 16]).is_none());
+        let back = left.take([1; 16]).expect("it was kept");
+        assert!(back.definitions_due.is_due());
+        assert!(left.take([1; 16]).is_none());
+        left.keep(back, &held[1..]);
+        assert!(left.take([1; 16]).is_none(), "its stream is gone");
     }
 
     /// Mutations: a Skip that is acknowledged asks for nothing; definitions sent before a hole make up for it.

@@ -26,7 +26,7 @@ use weir_proto::limits::PROTOCOL_VERSION;
 use weir_proto::v1;
 
 use super::connect::{Call, Link};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Left};
 use super::drain::Meter;
 use super::failure::Failure;
 use super::metrics::Metrics;
@@ -72,6 +72,7 @@ pub(super) struct Lane<'a> {
     role: Role,
     retry: Retry,
     delivery: Option<Delivery>,
+    left: Left,
     renewals: Renewals,
     /// The connection of the last call.
     connection: u64,
@@ -90,6 +91,7 @@ impl<'a> Lane<'a> {
             role,
             retry: Retry::new(config.retry_min, config.retry_max),
             delivery: None,
+            left: Left::default(),
             renewals: Renewals::default(),
             connection: 0,
             shown: None,
@@ -160,8 +162,14 @@ impl<'a> Lane<'a> {
 
     /// One call for one stream.
     async fn attempt(&mut self, stream: &Arc<Stream>) -> Result<Ended, Failure> {
-        let kept = self.delivery.take();
-        let kept = kept.filter(|kept| kept.stream_id == stream.id);
+        let kept = match self.delivery.take() {
+            Some(kept) if kept.stream_id == stream.id => Some(kept),
+            Some(other) => {
+                self.left.keep(other, &self.common.spool.held_streams());
+                self.left.take(stream.id)
+            }
+            None => self.left.take(stream.id),
+        };
         self.delivery = Some(kept.unwrap_or_else(|| Delivery::new(stream)));
         stream.announce()?;
         let common = self.common;

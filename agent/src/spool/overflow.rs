@@ -19,8 +19,8 @@ use super::directory::{hex, remove_segments};
 use super::recover::segment_bytes;
 use super::{Draft, Inner, Spool, SpoolError, Stream};
 
-/// Losses of this long become one Skip record.
-const COALESCE: Duration = Duration::from_secs(1);
+/// Losses of this long become one Skip record: a little less than from one look of the spool's own task to the next.
+const COALESCE: Duration = Duration::from_millis(900);
 /// While there is no room, losses become a Skip this often all the same: a record of some 60 bytes.
 const COALESCE_FULL: Duration = Duration::from_secs(10);
 

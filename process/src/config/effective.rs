@@ -1,7 +1,9 @@
 //! The settings a program runs with, and where each came from.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use super::table::{Key, Kind};
 use super::values;
@@ -33,6 +35,8 @@ pub struct Setting {
     pub value: String,
     /// Where it came from.
     pub source: Source,
+    /// Of the value itself, also where it is not shown; of no use outside this process.
+    mark: u64,
 }
 
 /// All settings, in the order of the table.
@@ -41,6 +45,8 @@ pub struct Effective(pub Vec<Setting>);
 
 impl Setting {
     pub(super) fn new(key: &'static Key, variable: String, value: &str, source: Source) -> Self {
+        static MARKS: OnceLock<RandomState> = OnceLock::new();
+        let mark = MARKS.get_or_init(RandomState::new).hash_one(value);
         let value = match key.kind {
             _ if key.secret && !value.is_empty() => "***".to_owned(),
             Kind::Url => values::hide_userinfo(value),
@@ -51,7 +57,13 @@ impl Setting {
             variable,
             value,
             source,
+            mark,
         }
+    }
+
+    /// Whether both have the same value, shown or not.
+    pub fn is_as(&self, other: &Setting) -> bool {
+        self.mark == other.mark
     }
 }
 

@@ -4,7 +4,7 @@
 //! taken for one of the journal at hand until a merge finds that it is not; from then on it is chosen only with its like.
 //! Every merge that finds so learns of one file at least, and files stay what they are: it comes to rest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::catalog::DataFile;
 
@@ -20,8 +20,8 @@ impl Journals {
         if self.0.is_empty() {
             return vec![live];
         }
-        self.0
-            .retain(|path, _| live.iter().any(|file| file.path == *path));
+        let paths: HashSet<&str> = live.iter().map(|file| file.path.as_str()).collect();
+        self.0.retain(|path, _| paths.contains(path.as_str()));
         let mut journals: BTreeMap<JournalId, Vec<DataFile>> = BTreeMap::new();
         for file in live {
             let journal = self.0.get(&file.path).copied().unwrap_or(current);

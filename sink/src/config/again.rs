@@ -82,7 +82,7 @@ fn differences(effective: &mut Effective, now: Effective) -> (Vec<String>, Vec<S
         let Some(known) = known.into_iter().find(|known| known.name == setting.name) else {
             continue;
         };
-        if known.value == setting.value {
+        if known.is_as(&setting) {
             continue;
         }
         if setting.name.starts_with(TAKEN_OVER) {
@@ -123,5 +123,15 @@ mod tests {
         assert_eq!((taken.len(), at_restart.len()), (0, 1));
         let (taken, at_restart) = differences(&mut known, effective(&[]));
         assert_eq!((taken.len(), at_restart.len()), (1, 0));
+    }
+
+    /// Mutation: settings are compared as they are shown.
+    #[test]
+    fn a_secret_that_is_another_one_is_named_and_not_shown() {
+        let [mut known, next] = ["one", "two"].map(|token| effective(&[("token", token)]));
+        let text = format!("{known:?}");
+        let (_, at_restart) = differences(&mut known, next);
+        assert_eq!(at_restart, ["WEIR_SINK_TOKEN"]);
+        assert!(!text.contains("one"), "{text}");
     }
 }

@@ -54,11 +54,13 @@ impl Intake {
 
     /// The parcel that begins with this number, if it is here; everything before it is let go.
     pub(crate) fn take(&self, number: u64) -> Option<Parcel> {
+        // Declared before the lock is taken, so that they are let go when nobody waits for it.
+        let mut passed = Vec::new();
         let mut inner = self.lock();
         inner.folded = number;
         while let Some(entry) = inner.waiting.first_entry() {
             if *entry.key() > number {
-                return None;
+                break;
             }
             let (found, (parcel, bytes)) = entry.remove_entry();
             inner.bytes -= bytes;
@@ -66,6 +68,7 @@ impl Intake {
                 inner.folded = parcel.end() - 1;
                 return Some(parcel);
             }
+            passed.push(parcel);
         }
         None
     }

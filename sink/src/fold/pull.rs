@@ -57,6 +57,9 @@ pub(super) struct Puller {
     max_buffer_bytes: usize,
 }
 
+/// Rows folded before those who want a look at the state get it: they may be ahead of the fold in priority.
+const AT_ONCE_ROWS: u64 = 16 << 10;
+
 /// Where a helping began, and how far it may go.
 #[derive(Clone, Copy)]
 struct Helping {
@@ -148,11 +151,17 @@ impl Puller {
             return Ok((parcel.end() > parcel.number()).then_some(parcel));
         }
         let mut state = self.shared.state();
+        let mut since = state.counts.rows;
         loop {
             let Some((number, envelope, decoded)) = parcel.next() else {
                 return Ok(None);
             };
             let content = prepare::content(envelope, decoded, 0);
+            if state.counts.rows - since >= AT_ONCE_ROWS {
+                drop(state);
+                state = self.shared.state();
+                since = state.counts.rows;
+            }
             apply(&mut state, number, envelope, content)?;
             if !parcel.is_decoded() || self.pause(&state, helping).is_some() {
                 return Ok((parcel.end() > parcel.number()).then_some(parcel));

@@ -183,7 +183,8 @@ impl Call {
         };
         let mut opened = self.ingest.open(&opener, &hello, &self.draining).await;
         if let Err(Fault::OverQuota(over)) = &mut opened {
-            hold_up(over, &self.draining).await;
+            let gone = self.sender.closed();
+            hold_up(over, gone, &self.draining).await;
         }
         let (session, welcome) = opened.map_err(|fault| match fault {
             Fault::Foreign { stream, owner } => {
@@ -286,10 +287,11 @@ fn pause(over: Over, paid: &mut Option<tokio::time::Instant>) -> Option<End> {
 
 /// Who comes while they owe hears so a little later: those who come back at once, whatever they are told, would otherwise
 /// cost the others more than what they send.
-async fn hold_up(over: &mut Over, draining: &CancellationToken) {
+async fn hold_up(over: &mut Over, gone: impl Future<Output = ()>, draining: &CancellationToken) {
     let held = over.wait.min(PATIENCE);
     tokio::select! {
         () = tokio::time::sleep(held) => over.wait -= held,
+        () = gone => {}
         () = draining.cancelled() => {}
     }
 }
@@ -339,7 +341,7 @@ mod tests {
         assert!(matches!(overdue(Some(End::Done), false), End::ClientGone));
     }
 
-    /// Mutations, red: the whole wait is told after a part of it; a stop that has to wait.
+    /// Mutations, red: the whole wait is told after a part of it; a stop that has to wait; one who left is waited for.
     #[tokio::test(start_paused = true)]
     async fn who_owes_is_held_up_for_a_moment_and_told_the_rest() {
         let owes = Over {
@@ -352,11 +354,12 @@ mod tests {
         let draining = CancellationToken::new();
         let began = tokio::time::Instant::now();
         let mut over = owes.clone();
-        hold_up(&mut over, &draining).await;
+        hold_up(&mut over, std::future::pending(), &draining).await;
         assert_eq!(began.elapsed(), PATIENCE);
         assert_eq!(over.wait + PATIENCE, owes.wait);
+        hold_up(&mut over, std::future::ready(()), &draining).await;
         draining.cancel();
-        hold_up(&mut over, &draining).await;
+        hold_up(&mut over, std::future::pending(), &draining).await;
         assert_eq!(began.elapsed(), PATIENCE);
     }
 

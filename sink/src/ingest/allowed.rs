@@ -67,6 +67,13 @@ impl Allowed {
         (Allowed::new(all, own), later)
     }
 
+    /// Whether there is anybody who may not send as much as they like.
+    pub(super) fn limit_rates(&self) -> bool {
+        let none = Quota::default();
+        let limits = |one: &Limits| one.agent != none || one.tenant != none;
+        limits(&self.all) || self.own.values().any(limits)
+    }
+
     /// Those of this tenant.
     pub fn of(&self, tenant: &str) -> Limits {
         self.own.get(tenant).copied().unwrap_or(self.all)

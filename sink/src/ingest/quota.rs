@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -173,6 +174,8 @@ impl Paid {
 /// One agent's account, with that of its tenant.
 #[derive(Debug)]
 pub(super) struct Account {
+    /// Whether anybody is limited: most sinks limit nobody, and their requests need not look.
+    any: Arc<AtomicBool>,
     agent: (Arc<str>, Mutex<Paid>),
     tenant: Arc<(Arc<str>, Mutex<Paid>)>,
 }
@@ -180,12 +183,18 @@ pub(super) struct Account {
 impl Account {
     /// A request of so many bytes has come.
     pub(super) fn book(&self, bytes: u64, now_ns: u64) {
+        if !self.any.load(Ordering::Relaxed) {
+            return;
+        }
         hold(&self.agent.1).book(bytes, now_ns);
         hold(&self.tenant.1).book(bytes, now_ns);
     }
 
     /// Who has to wait before the next one; the longer of the two waits.
     pub(super) fn over(&self, now_ns: u64) -> Option<Over> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
         let agent = hold(&self.agent.1).over(Scope::Agent, &self.agent.0, now_ns);
         let (name, paid) = &*self.tenant;
         let tenant = hold(paid).over(Scope::Tenant, name, now_ns);
@@ -197,6 +206,9 @@ impl Account {
 
     /// Bytes that pass within a second: more need not be on the way.
     pub(super) fn second_bytes(&self) -> u64 {
+        if !self.any.load(Ordering::Relaxed) {
+            return u64::MAX;
+        }
         let limit = |paid: &Mutex<Paid>| hold(paid).quota.bytes_per_second;
         let limits = [limit(&self.agent.1), limit(&self.tenant.1)];
         let least = limits.into_iter().filter(|limit| *limit > 0).min();
@@ -207,6 +219,7 @@ impl Account {
 /// The accounts of everybody who sends.
 #[derive(Debug)]
 pub(super) struct Quotas {
+    any: Arc<AtomicBool>,
     open: Mutex<Open>,
 }
 
@@ -224,6 +237,7 @@ struct Open {
 impl Quotas {
     pub(super) fn new(limits: Allowed) -> Self {
         Self {
+            any: Arc::new(AtomicBool::new(limits.limit_rates())),
             open: Mutex::new(Open {
                 limits,
                 ..Open::default()
@@ -234,6 +248,7 @@ impl Quotas {
     /// Other limits from now on, also for those that are connected. An account is neither made up for nor filled by it.
     pub(super) fn set(&self, limits: Allowed, now_ns: u64) {
         let mut open = hold(&self.open);
+        self.any.store(limits.limit_rates(), Ordering::Relaxed);
         for (name, shared) in &open.tenants {
             hold(&shared.1).set(limits.of(name).tenant, now_ns);
         }
@@ -263,6 +278,7 @@ impl Quotas {
         let key = (Arc::clone(&shared.0), Arc::from(agent));
         let account = open.agents.entry(key).or_insert_with_key(|(_, agent)| {
             Arc::new(Account {
+                any: Arc::clone(&self.any),
                 agent: (Arc::clone(agent), Mutex::new(Paid::new(limits.agent))),
                 tenant: shared,
             })

@@ -28,14 +28,10 @@ impl Reload {
         }
     }
 
-    /// Waits for signals until `token`. Also keeps a SIGHUP from ending the program.
-    pub(super) async fn watch(mut self, token: CancellationToken) {
-        let mut hangups = match signal(SignalKind::hangup()) {
-            Ok(hangups) => hangups,
-            Err(error) => {
-                tracing::warn!(%error, "cannot listen for SIGHUP: other limits need a restart");
-                return;
-            }
+    /// Reads again at each of these signals, until `token`.
+    pub(super) async fn watch(mut self, hangups: Option<Signal>, token: CancellationToken) {
+        let Some(mut hangups) = hangups else {
+            return;
         };
         while next(&mut hangups, &token).await {
             self.reload().await;
@@ -103,6 +99,15 @@ impl Reload {
                 .note(format!("needs a restart: {}", needs.join(", "))),
         }
     }
+}
+
+/// From now on a SIGHUP does not end the program.
+pub(super) fn hangups() -> Option<Signal> {
+    signal(SignalKind::hangup())
+        .inspect_err(|error| {
+            tracing::warn!(%error, "cannot listen for SIGHUP: other limits need a restart");
+        })
+        .ok()
 }
 
 /// Whether there was a signal before the end.
