@@ -135,6 +135,6 @@ fn read(path: &PathBuf) -> Result<Secret, CredentialError> {
     if size.len() > MAX_TOKEN_BYTES {
         return Err(CredentialError::NoToken(path.display().to_string()));
     }
-    let text = fs::read_to_string(path).map_err(|error| failed(error.kind().to_string()))?;
-    Ok(Secret::new(text.trim()))
+    let text = Secret::read(path).map_err(|error| failed(error.kind().to_string()))?;
+    Ok(Secret::new(text.expose().trim()))
 }

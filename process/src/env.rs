@@ -33,6 +33,15 @@ pub enum DotenvError {
         /// What the system says.
         source: io::Error,
     },
+    /// What the program was started with holds nothing now.
+    #[error(
+        "{} is empty, and was not when the program began: write it again, or start anew without it",
+        path.display()
+    )]
+    Empty {
+        /// Where the file is.
+        path: PathBuf,
+    },
     /// A line is not `NAME=value`.
     #[error(
         "{} line {line}: cannot read this as NAME=value: put a value that holds spaces or # in quotes, and close every quote",
@@ -73,17 +82,34 @@ pub fn load_dotenv(matches: &ArgMatches) -> Result<Option<PathBuf>, DotenvError>
 }
 
 /// The variables as [`load_dotenv`] would make them of `started`, those that the program was started with, and the file as it
-/// is now. What the file was when it was loaded does not count. A value that refers to another variable (`${NAME}`) gets what
+/// is now. `loaded` is what [`load_dotenv`] answered. What the file held then does not count, but one that held something has to be
+/// there and hold something: it may just be being replaced. A value that refers to another variable (`${NAME}`) gets what
 /// that one is in the process.
 ///
 /// # Errors
-/// As of [`load_dotenv`].
-pub fn read_again(matches: &ArgMatches, started: &Environment) -> Result<Environment, DotenvError> {
+/// As of [`load_dotenv`], and when the file that was loaded is gone or empty.
+pub fn read_again(
+    matches: &ArgMatches,
+    started: &Environment,
+    loaded: Option<&Path>,
+) -> Result<Environment, DotenvError> {
     let mut environment = started.clone();
-    if let Some((path, text)) = find(matches)? {
-        environment.add(&path, &text)?;
+    match (find(matches)?, loaded) {
+        (Some((path, text)), Some(_)) if text.trim().is_empty() => {
+            return Err(DotenvError::Empty { path });
+        }
+        (Some((path, text)), _) => environment.add(&path, &text)?,
+        (None, Some(path)) => return Err(missing(path)),
+        (None, None) => {}
     }
     Ok(environment)
+}
+
+fn missing(path: &Path) -> DotenvError {
+    DotenvError::Unreadable {
+        path: path.to_path_buf(),
+        source: io::ErrorKind::NotFound.into(),
+    }
 }
 
 /// The file to load and what is in it, if there is one.
@@ -93,10 +119,7 @@ fn find(matches: &ArgMatches) -> Result<Option<(PathBuf, String)>, DotenvError> 
     match (read_dotenv(path)?, named) {
         (Some(text), _) => Ok(Some((path.to_path_buf(), text))),
         (None, None) => Ok(None),
-        (None, Some(path)) => Err(DotenvError::Unreadable {
-            path: path.clone(),
-            source: io::ErrorKind::NotFound.into(),
-        }),
+        (None, Some(path)) => Err(missing(path)),
     }
 }
 
@@ -284,6 +307,35 @@ mod tests {
         assert_eq!((now.get("A"), now.get("B")), (Some("set"), Some("new")));
         assert_eq!(now.get("EMPTY"), None);
         assert_eq!(started.get("B"), None);
+    }
+
+    /// Mutation: what was there at the start counts as never having been.
+    #[test]
+    fn a_file_that_is_gone_or_empty_now_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings");
+        let named = [
+            "x".into(),
+            "--env-file".into(),
+            path.clone().into_os_string(),
+        ];
+        let named = || {
+            clap::Command::new("x")
+                .arg(file_flag())
+                .get_matches_from(named.clone())
+        };
+        let none = clap::Command::new("x").arg(file_flag());
+        let none = none.get_matches_from(["x"]);
+        let started = Environment::default();
+        // The tests' directory has no `.env`.
+        let gone = read_again(&none, &started, Some(Path::new(".env"))).unwrap_err();
+        assert!(matches!(gone, DotenvError::Unreadable { .. }), "{gone}");
+        assert!(read_again(&none, &started, None).is_ok());
+        for (text, holds) in [("\n", false), ("A=b\n", true)] {
+            fs::write(&path, text).unwrap();
+            let read = read_again(&named(), &started, Some(&path));
+            assert_eq!(read.is_ok(), holds, "{read:?}");
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl QueryError {
         )
     }
 
-    fn owners_memory(limit: usize) -> Self {
+    pub(crate) fn owners_memory(limit: usize) -> Self {
         Self::new(
             ErrorKind::OwnersMemory,
             format!(

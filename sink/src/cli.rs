@@ -51,11 +51,14 @@ pub fn main() -> Exit {
         Err(error) => return after_clap(&error),
     };
     let started = Environment::current();
-    if let Err(error) = env::load_dotenv(&matches) {
-        output::note(&error.to_string());
-        return Exit::Usage;
-    }
-    dispatch(&matches, started, &Environment::current())
+    let loaded = match env::load_dotenv(&matches) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            output::note(&error.to_string());
+            return Exit::Usage;
+        }
+    };
+    dispatch(&matches, (started, loaded), &Environment::current())
 }
 
 fn command() -> Command {
@@ -206,8 +209,12 @@ fn files() -> Command {
         )
 }
 
-/// `started`: the variables without those of a file.
-fn dispatch(matches: &ArgMatches, started: Environment, environment: &Environment) -> Exit {
+/// `started`: the variables without those of a file, and the file.
+fn dispatch(
+    matches: &ArgMatches,
+    started: (Environment, Option<PathBuf>),
+    environment: &Environment,
+) -> Exit {
     let (name, arguments) = matches.subcommand().expect("clap asks for a command");
     if name == "config" && arguments.get_flag("env") {
         return printed(output::text(&TABLE.env_example()));

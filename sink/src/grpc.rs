@@ -53,6 +53,9 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const FRAME_BYTES: u32 = 256 << 10;
 
+/// What a question about the protocol may take: names of ours are far shorter, and headers cannot hold more.
+const MAX_SYMBOL_BYTES: usize = 4 << 10;
+
 /// Those who are turned away at one moment come back spread over at most this.
 const MOST_SPREAD: Duration = Duration::from_secs(5);
 
@@ -112,7 +115,9 @@ where
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+        .build_v1()?
+        // Its answers name what was asked for, in a header.
+        .max_decoding_message_size(MAX_SYMBOL_BYTES);
     let calls = TaskTracker::new();
     let delivery = Delivery::new(ingest, access.clone(), calls.clone(), token.clone());
     let delivery =

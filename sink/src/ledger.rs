@@ -244,7 +244,12 @@ fn name(line: &Line) -> [&str; 3] {
 }
 
 fn line(view: &StreamView, folded: Option<StreamLedger>, now_ns: i64) -> Line {
-    let (tenant, agent) = (view.key.tenant.to_string(), view.seen.agent.clone());
+    let tenant = view.key.tenant.to_string();
+    // Whose it is stays so, whoever delivers it now.
+    let agent = match &folded {
+        Some(folded) => folded.agent.to_string(),
+        None => view.seen.agent.clone(),
+    };
     let folded = folded.unwrap_or_else(|| {
         StreamLedger::new(
             tenant.as_str().into(),

@@ -152,7 +152,7 @@ impl Report {
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
-            let _ = writeln!(text, "{name:<8}{}", weir_process::output::printable(value));
+            let _ = writeln!(text, "{name:<9}{}", weir_process::output::printable(value));
         };
         let Self {
             agent,

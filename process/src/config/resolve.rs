@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
@@ -132,9 +132,9 @@ fn pick(key: &'static Key, variable: &str, sources: &Sources, resolved: &mut Res
         }
     }
     if let Some(path) = path {
-        match fs::read_to_string(path) {
+        match Secret::read(Path::new(path)) {
             Ok(text) => {
-                let text = Secret::new(text.trim_end_matches(['\r', '\n']));
+                let text = Secret::new(text.expose().trim_end_matches(['\r', '\n']));
                 let source = Source::SecretFile(PathBuf::from(path));
                 return Value { text, source };
             }

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use tokio_stream::StreamExt;
 
+use super::share::Share;
 use super::{Base, Limits, session, yielding};
 use crate::answer::Answer;
 use crate::error::QueryError;
@@ -19,8 +20,21 @@ use crate::samples::Scans;
 use crate::statement;
 use crate::tables::Tables;
 
-/// `memory` is where operators take theirs, and the answer for as long as it lives.
+/// `share` is where operators take their memory, and the answer for as long as it lives.
 pub(super) async fn answer(
+    sql: String,
+    tables: Tables,
+    base: Base,
+    limits: Limits,
+    share: Arc<Share>,
+) -> Result<Answer, QueryError> {
+    let refusals = share.refusals();
+    let memory = Arc::<Share>::clone(&share);
+    let answer = within_memory(sql, tables, base, limits, memory).await;
+    answer.map_err(|error| share.blamed(refusals, error))
+}
+
+async fn within_memory(
     sql: String,
     tables: Tables,
     base: Base,

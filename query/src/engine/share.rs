@@ -5,12 +5,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
+
+use crate::error::{ErrorKind, QueryError};
 
 /// What an error begins with where it was the owner's own pool that is full; its size in bytes follows.
 const OWN_IS_FULL: &str = "the owner's share is used up: ";
@@ -25,9 +28,11 @@ pub(super) struct Shares {
 
 /// One owner's part.
 #[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     own: GreedyMemoryPool,
     owner_bytes: usize,
+    /// How often it was this pool that was full.
+    refusals: AtomicU64,
     all: Arc<dyn MemoryPool>,
 }
 
@@ -46,7 +51,7 @@ impl Shares {
     }
 
     /// The pool of this owner.
-    pub(super) fn of(&self, owner: &Arc<str>) -> Arc<dyn MemoryPool> {
+    pub(super) fn of(&self, owner: &Arc<str>) -> Arc<Share> {
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = owners.get(owner).and_then(Weak::upgrade) {
             return share;
@@ -55,6 +60,7 @@ impl Shares {
         let share = Arc::new(Share {
             own: GreedyMemoryPool::new(self.owner_bytes),
             owner_bytes: self.owner_bytes,
+            refusals: AtomicU64::new(0),
             all: Arc::clone(&self.all),
         });
         owners.insert(Arc::clone(owner), Arc::downgrade(&share));
@@ -67,6 +73,24 @@ pub(crate) fn of_owner(text: &str) -> Option<usize> {
     let from = text.find(OWN_IS_FULL)? + OWN_IS_FULL.len();
     let digits = text[from..].split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
+}
+
+impl Share {
+    /// Changes whenever it was this pool that was full, and not that of all.
+    pub(super) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// Why a statement ended that began at so many refusals. An operator that gives up because it may not write to the disk
+    /// says so in words of its own, and not whose memory was used up.
+    pub(super) fn blamed(&self, refusals: u64, error: QueryError) -> QueryError {
+        match error.kind() {
+            ErrorKind::Memory if self.refusals() != refusals => {
+                QueryError::owners_memory(self.owner_bytes)
+            }
+            _ => error,
+        }
+    }
 }
 
 impl MemoryPool for Share {
@@ -97,7 +121,10 @@ impl MemoryPool for Share {
         own.map_err(|error| match self.all.memory_limit() {
             // Where one may have all, it is all that is used up.
             MemoryLimit::Finite(all) if all <= self.owner_bytes => error,
-            _ => DataFusionError::ResourcesExhausted(format!("{OWN_IS_FULL}{}", self.owner_bytes)),
+            _ => {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+                DataFusionError::ResourcesExhausted(format!("{OWN_IS_FULL}{}", self.owner_bytes))
+            }
         })?;
         let all = self.all.try_grow(reservation, additional);
         all.inspect_err(|_| self.own.shrink(reservation, additional))

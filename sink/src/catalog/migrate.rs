@@ -59,23 +59,24 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Cat
         .last()
         .expect("there is a first migration")
         .version;
-    let (mut version, needed) = versions(connection).await?;
+    let (version, needed) = versions(connection).await?;
     if needed > ours {
         return Err(CatalogError::TooNew { needed, ours });
     }
-    for step in MIGRATIONS {
-        if step.version <= version {
-            continue;
-        }
+    for step in MIGRATIONS.iter().filter(|step| step.version > version) {
         apply(connection, step).await?;
-        version = step.version;
     }
     Ok(())
 }
 
+/// One step, unless another program on the same file has done it meanwhile.
 async fn apply(connection: &mut SqliteConnection, step: &Migration) -> Result<(), CatalogError> {
     use sqlx::Connection;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let (version, _) = versions(&mut transaction).await?;
+    if step.version <= version {
+        return Ok(transaction.rollback().await?);
+    }
     sqlx::raw_sql(step.sql).execute(&mut *transaction).await?;
     for (key, value) in [
         ("schema_version", step.version),

@@ -5,7 +5,7 @@
 //! `endpoints.json` names, whatever names it is for; another one by the CA of `--ca`, or by those this system trusts.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use weir_process::tls::{Client, ClientSettings, Trust};
 use super::ask::Failure;
 use crate::access::TENANT_HEADER;
 use crate::config::Config;
+use crate::model::is_tenant;
 use crate::run::{Endpoints, LocalToken};
 
 /// See the module.
@@ -60,6 +61,11 @@ impl Door {
             setting: "--ca",
         });
         let tenant = arguments.get_one::<String>("tenant");
+        if let Some(tenant) = tenant.filter(|tenant| !is_tenant(tenant)) {
+            return Err(Failure::Usage(format!(
+                "--tenant {tenant:?} cannot be a tenant: write lower case letters, digits and hyphens"
+            )));
+        }
         Ok(Self {
             base,
             tls: Arc::new(tls),
@@ -140,11 +146,10 @@ fn is_at(base: &Url, endpoints: &Endpoints) -> bool {
 }
 
 fn read(path: &str) -> Result<Secret, Failure> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| {
+    let text = Secret::read(Path::new(path)).map_err(|error| {
         Failure::Usage(format!("cannot read --token-file {path}: {}", error.kind()))
     })?;
-    Ok(Secret::new(text.trim()))
+    Ok(Secret::new(text.expose().trim()))
 }
 
 fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {

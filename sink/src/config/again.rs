@@ -4,6 +4,7 @@
 //! from now on and what only a restart would change, or why nothing changes.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use weir_process::config::{Effective, Faults, Reader};
@@ -19,6 +20,7 @@ const TAKEN_OVER: &str = "limits.";
 pub struct Again {
     matches: ArgMatches,
     started: Environment,
+    loaded: Option<PathBuf>,
     effective: Effective,
 }
 
@@ -51,18 +53,23 @@ fn one_line(faults: &impl fmt::Display) -> String {
 }
 
 impl Again {
-    /// `started`: the variables before a file was loaded into them. `effective`: what was read then.
-    pub fn new(matches: ArgMatches, started: Environment, effective: Effective) -> Self {
+    /// `started`: the variables before a file was `loaded` into them. `effective`: what was read then.
+    pub fn new(
+        matches: ArgMatches,
+        (started, loaded): (Environment, Option<PathBuf>),
+        effective: Effective,
+    ) -> Self {
         Self {
             matches,
             started,
+            loaded,
             effective,
         }
     }
 
     /// Reads and checks all of them. What is to be taken over counts as in effect from then on.
     pub(crate) fn read(&mut self) -> Result<Difference, CannotRead> {
-        let environment = env::read_again(&self.matches, &self.started)?;
+        let environment = env::read_again(&self.matches, &self.started, self.loaded.as_deref())?;
         let reader = Reader::from_args(&TABLE, &self.matches, &environment);
         let (config, now) = Config::read(reader, &environment).map_err(CannotRead::Faults)?;
         let (taken, at_restart) = differences(&mut self.effective, now);

@@ -6,7 +6,7 @@
 //!
 //! A tenant, a colon, and limits as the keys call them without `limits.`; what is not named is as for all, 0 is no limit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use weir_process::config::{Reader, bytes, count, rate};
@@ -74,10 +74,17 @@ fn overrides(all: Limits, text: &str) -> (HashMap<Arc<str>, Limits>, Vec<String>
             ));
         }
         let mut limits = all;
+        let mut named = HashSet::new();
         for setting in settings.split(',') {
             let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
-            if let Err(fault) = set(&mut limits, name.trim(), value.trim()) {
-                faults.push(format!("tenant {tenant}: {}: {fault}", name.trim()));
+            let name = name.trim();
+            if let Err(fault) = set(&mut limits, name, value.trim()) {
+                faults.push(format!("tenant {tenant}: {name}: {fault}"));
+            }
+            if !named.insert(name) {
+                faults.push(format!(
+                    "tenant {tenant}: {name} is there twice: write it once"
+                ));
             }
         }
         if own.insert(Arc::from(tenant), limits).is_some() {

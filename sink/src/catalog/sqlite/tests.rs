@@ -28,6 +28,24 @@ async fn a_catalog_for_newer_programs_only_is_refused_with_a_remedy() {
     }
 }
 
+/// As a command does beside a sink that starts for the first time. Mutation: a step whose need was looked at before its turn came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_that_open_a_new_catalog_at_once_all_get_it() {
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("catalog.sqlite");
+        let opening: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { Sqlite::open(&path).await.map(|_| ()) })
+            })
+            .collect();
+        for one in opening {
+            one.await.expect("no panic").expect("it opens");
+        }
+    }
+}
+
 #[tokio::test]
 async fn files_of_a_catalog_from_before_checksums_are_kept_without_one() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -43,6 +43,7 @@ async fn an_agent_that_was_renamed_delivers_its_old_readings_with_a_credential_f
         (&line["closed"], &line["spooled"]),
         (&true.into(), &0.into())
     );
+    assert_eq!(line["agent"], "press-7", "it is shown as another's");
     let all = line["produced"].as_u64().expect("a count");
     assert!(all >= produced && line["stored"] == all, "{line}");
     // They stay what they were when they were read.
