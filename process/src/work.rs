@@ -1,7 +1,6 @@
-//! Work that blocks or computes for long: beside the runtime's threads, behind them, or in place.
+//! Work that blocks or computes for long: beside the runtime's threads, or in place.
 //!
-//! In a program it goes to tokio's blocking threads. What nobody waits for ([`behind`]) goes to threads of lower priority, so
-//! that on a busy machine it is this work that takes longer and not an acknowledgement. A simulation has one thread and no other may
+//! In a program it goes to tokio's blocking threads. A simulation has one thread and no other may
 //! touch its clock or its order of events: there [`in_place`] makes every such call on that thread
 //! run at once, between two polls.
 
@@ -9,13 +8,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
-
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
-
-/// Added to the priority of the program: at 5 a thread gets a quarter of a processor that others want as well.
-const NICE: i32 = 5;
 
 thread_local! {
     static IN_PLACE: Cell<bool> = const { Cell::new(false) };
@@ -46,7 +38,7 @@ pub(crate) fn is_in_place() -> bool {
     IN_PLACE.get()
 }
 
-/// From now on [`run`] and [`behind`] on this thread run their work at once. For simulations.
+/// From now on [`run`] on this thread runs its work at once. For simulations.
 pub fn in_place() -> InPlace {
     InPlace {
         before: IN_PLACE.replace(true),
@@ -69,53 +61,14 @@ pub async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, WorkError> {
     if IN_PLACE.get() {
-        return at_once(work);
+        return catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic));
     }
-    finished(tokio::task::spawn_blocking(work)).await
-}
-
-/// As [`run`], on a thread that gives way to those of the runtime. Once asked for it is done, also when the
-/// runtime ends, unless the program does. A paused clock of a test does not wait for it, as it does for [`run`].
-///
-/// # Errors
-/// When the work panics.
-pub async fn behind<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, WorkError> {
-    if IN_PLACE.get() {
-        return at_once(work);
-    }
-    finished(threads_behind().spawn_blocking(work)).await
-}
-
-fn at_once<T>(work: impl FnOnce() -> T) -> Result<T, WorkError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic))
-}
-
-async fn finished<T>(work: JoinHandle<T>) -> Result<T, WorkError> {
-    work.await.map_err(|error| match error.try_into_panic() {
-        Ok(panic) => panicked(&*panic),
-        Err(_) => WorkError::Ended,
-    })
-}
-
-/// Threads for what may wait, shared by the whole program: a runtime, never ended, of which nothing but its blocking threads
-/// is used.
-fn threads_behind() -> &'static Runtime {
-    static THREADS: OnceLock<Runtime> = OnceLock::new();
-    THREADS.get_or_init(|| {
-        Builder::new_current_thread()
-            .thread_name("behind")
-            .on_thread_start(|| {
-                // Of the calling thread on Linux, of the whole program elsewhere. Where it is not allowed, the thread is as
-                // the others are.
-                if cfg!(target_os = "linux") {
-                    let _ = rustix::process::nice(NICE);
-                }
-            })
-            .build()
-            .expect("a runtime that drives nothing needs nothing of the system")
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| match error.try_into_panic() {
+            Ok(panic) => panicked(&*panic),
+            Err(_) => WorkError::Ended,
+        })
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> WorkError {
@@ -144,18 +97,6 @@ mod tests {
         assert_ne!(run(|| thread::current().id()).await.unwrap(), here);
     }
 
-    /// Mutation: threads that are started without it have the priority of the test.
-    #[tokio::test]
-    async fn what_may_wait_has_a_lower_priority_than_the_rest() {
-        let priority = || rustix::process::getpriority_process(None).unwrap();
-        let before = run(priority).await.unwrap();
-        assert_eq!(behind(priority).await.unwrap(), (before + NICE).min(19));
-        assert_eq!(run(priority).await.unwrap(), before);
-        let staying = in_place();
-        assert_eq!(behind(priority).await.unwrap(), before);
-        drop(staying);
-    }
-
     /// Red when work in place is not caught.
     #[tokio::test]
     async fn a_panic_is_an_error_with_its_text_in_both_places() {
@@ -163,11 +104,10 @@ mod tests {
             panic!("at {}", 7);
         }
         let away = run(fails).await.unwrap_err();
-        let behind = behind(fails).await.unwrap_err();
         let staying = in_place();
         let here = run(fails).await.unwrap_err();
         drop(staying);
-        for error in [away, behind, here] {
+        for error in [away, here] {
             assert_eq!(error.to_string(), "panicked: at 7");
         }
     }

@@ -108,7 +108,7 @@ impl Compactor {
         }
         let full_rows = self.rules().full_rows;
         let inputs = inputs.into_iter().zip(contents).collect();
-        let merged = work::behind(move || merge::merge_files(inputs, now_ns, full_rows));
+        let merged = work::run(move || merge::merge_files(inputs, now_ns, full_rows));
         let merged = merged
             .await
             .map_err(|e| WriteError::Foreign(format!("merge: {e}")))?;

@@ -67,8 +67,6 @@ pub(super) struct Flush {
     pub(super) shared: Arc<Shared>,
     pub(super) retry: (Duration, Duration),
     pub(super) token: CancellationToken,
-    /// Somebody waits for it, as at a stop: it is not done behind others.
-    pub(super) last: bool,
 }
 
 impl State {
@@ -161,16 +159,14 @@ impl Flush {
             provenance,
         } = frozen;
         let now_ms = u64::try_from(commit.now_ns / 1_000_000).unwrap_or(0);
-        let encode = move || {
+        let encoded = work::run(move || {
             let rows: Vec<&SeriesRows> = rows.iter().map(|(_, one)| one).collect();
             let name = || writer::name(now_ms);
             writer::write_by_day(&rows, &provenance, name)
-        };
-        let encoded = match self.last {
-            true => work::run(encode).await,
-            false => work::behind(encode).await,
-        };
-        let files = encoded.map_err(|e| WriteError::Foreign(format!("writer: {e}")))??;
+        });
+        let files = encoded
+            .await
+            .map_err(|e| WriteError::Foreign(format!("writer: {e}")))??;
         commit.files = files.iter().map(|(file, _)| file.clone()).collect();
         let mut pause = self.retry.0;
         loop {

@@ -57,7 +57,7 @@ pub(super) struct Puller {
     max_buffer_bytes: usize,
 }
 
-/// Rows folded before those who want a look at the state get it: they may be ahead of the fold in priority.
+/// Rows folded before those who want a look at the state get it.
 const AT_ONCE_ROWS: u64 = 16 << 10;
 
 /// Where a helping began, and how far it may go.

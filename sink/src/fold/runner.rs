@@ -40,8 +40,6 @@ pub(super) struct Runner {
     asked: bool,
     /// The journal, or what a stream has defined, could not be read the last time.
     unreadable: bool,
-    /// Whoever stops the sink waits: nothing gives way to others any more.
-    last: bool,
     /// A flush ended without its commit: what it held is in no file, so nothing behind it may be
     /// committed either. Only the next start, from the journal, goes on.
     stopped: bool,
@@ -67,7 +65,6 @@ impl Runner {
             dirty_since: None,
             asked: false,
             unreadable: false,
-            last: false,
             stopped: false,
         }
     }
@@ -106,7 +103,6 @@ impl Runner {
     /// A flush that was stopped in its pause has committed nothing. Another one after it would move
     /// the position past the rows of the first, which the journal would then let go.
     async fn drain(mut self) -> Result<(), FoldError> {
-        self.last = true;
         self.pull().await?;
         self.end_flush().await?;
         if !self.stopped && !self.shared.state().current.is_empty() {
@@ -125,15 +121,12 @@ impl Runner {
             return Ok(false);
         }
         let mut puller = self.puller.take().expect("only this function takes it");
-        let pull = move || {
+        let (puller, pulled) = work::run(move || {
             let pulled = puller.pull();
             (puller, pulled)
-        };
-        let done = match self.last {
-            true => work::run(pull).await,
-            false => work::behind(pull).await,
-        };
-        let (puller, pulled) = done.expect("the fold catches what records can cause");
+        })
+        .await
+        .expect("the fold catches what records can cause");
         self.puller = Some(puller);
         if let Pulled::Panicked(number, error) = pulled {
             self.set_poison_aside(number, error).await?;
@@ -267,7 +260,6 @@ impl Runner {
             shared: Arc::clone(&self.shared),
             retry: self.parts.config.retry,
             token: self.token.clone(),
-            last: self.last,
         };
         self.flushing = Some(tokio::spawn(flush.run(frozen)));
     }

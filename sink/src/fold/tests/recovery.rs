@@ -140,7 +140,6 @@ async fn a_commit_whose_answer_was_lost_is_not_done_twice() {
         shared: std::sync::Arc::clone(&sink.fold.shared),
         retry: World::quiet().retry,
         token: tokio_util::sync::CancellationToken::new(),
-        last: false,
     };
     flush.attempt(&[], &commit).await.expect("it is done");
     let elsewhere = crate::catalog::Commit {
