@@ -108,7 +108,7 @@ async fn shows_what_is_used_up(agent: &Agent) {
     let environment = [("WEIR_AGENT_STATUS_LISTEN", listen.as_str())];
     let output = run_once(&programs::agent(), &["status"], &environment);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for part in ["bytes, full\n", "flash", "wire", "loss    at most 0.4 s"] {
+    for part in ["bytes, full\n", "flash", "wire", "loss     at most 0.4 s"] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
