@@ -22,7 +22,7 @@ use crate::replay::{self, Format};
 use crate::work::{self, LARGE, SINGLE, SMALL, Work};
 use kinds::{KINDS, Kind};
 
-/// A server that does not answer by then is left out.
+/// A server that does not answer by then ends the run.
 const START: Duration = Duration::from_secs(30);
 /// Between the last answer and the reading of the clock.
 const SETTLE: Duration = Duration::from_secs(3);
