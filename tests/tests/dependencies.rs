@@ -2,7 +2,7 @@
 //! version of the crates whose types cross our borders. Reads `cargo metadata` offline.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -63,6 +63,9 @@ fn packages() -> Vec<Value> {
         .args(["metadata", "--format-version=1", "--offline", "--locked"])
         .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
+        // An empty pipe: cargo lets rustc read its standard input for a program, and what stands in for /dev/null in a
+        // sandbox is not always empty.
+        .stdin(Stdio::piped())
         .output()
         .expect("cargo runs");
     assert!(

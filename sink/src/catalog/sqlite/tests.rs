@@ -28,7 +28,8 @@ async fn a_catalog_for_newer_programs_only_is_refused_with_a_remedy() {
     }
 }
 
-/// As a command does beside a sink that starts for the first time. Mutation: a step whose need was looked at before its turn came.
+/// As a command does beside a sink that starts for the first time. Mutations: a step
+/// whose need was looked at before its turn came; a first connection that does not come back when it was told "locked".
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_that_open_a_new_catalog_at_once_all_get_it() {
     for _ in 0..5 {
