@@ -3,7 +3,7 @@
 //! | command | what it does | exit |
 //! |---|---|---|
 //! | `run` | samples, keeps and delivers until SIGTERM | 0 after a clean stop |
-//! | `validate` | checks the configuration and says what can be lost | 64 with every fault, one per line |
+//! | `validate` | checks the configuration, opens the files of TLS, and says what can be lost | 64 with every fault, one per line |
 //! | `config` | shows every setting, its value and where that came from | 64 as above |
 //! | `status` | asks the running agent what it does | 69 when none answers |
 //! | `spool` | lists, checks and exports what is on disk: see `cli/spool.rs` | 1 when something is damaged |
@@ -58,7 +58,8 @@ fn start() -> anyhow::Result<Exit> {
     let environment = Environment::current();
     let (name, own) = matches.subcommand().expect("clap asks for a subcommand");
     let purpose = match name {
-        "run" | "validate" | "doctor" => Purpose::Deliver,
+        "run" | "doctor" => Purpose::Deliver,
+        "validate" => Purpose::Validate,
         _ => Purpose::Ask,
     };
     let reader = Reader::from_args(&TABLE, own, &environment);

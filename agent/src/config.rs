@@ -158,6 +158,9 @@ impl Config {
             effective: Effective::default(),
         };
         check::contradictions(&mut reader, &config);
+        if purpose == Purpose::Validate {
+            transport::open(&mut reader, &config.sender.tls);
+        }
         let mut effective = profile.shown(reader.finish()?);
         // The name has a default that no table can hold.
         for setting in effective
@@ -177,8 +180,10 @@ impl Config {
 /// What settings are read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To send, or to say whether that would do.
+    /// To send: files that cannot be used yet are asked for again with each connection.
     Deliver,
+    /// To say whether sending would do, as things are now.
+    Validate,
     /// To ask the agent that runs, or to look at what is on disk: nothing goes beyond this machine.
     Ask,
 }

@@ -33,7 +33,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use client::{Client, ClientSettings, ConnectError, Encryption, Trust};
 pub use facts::Facts;
-pub use files::{FileError, Identity};
+pub use files::{FileError, Identity, PairFaults, check_cas};
 pub use key::{Key, KeyError, certificate_pem, certificates_in, requested, verifies};
 pub use listener::Listener;
 pub use rustls::pki_types::CertificateDer;

@@ -3,7 +3,7 @@
 //! | command | what it does |
 //! |---|---|
 //! | `run` | runs the sink |
-//! | `validate` | checks the settings, all faults in one report, exit 64 |
+//! | `validate` | checks the settings and the files of TLS, all faults in one report, exit 64 |
 //! | `config` | shows the settings in effect; `--env` as lines for `.env.example` |
 //! | `sql "..."` | asks a running sink; `--format table`, `json` or `csv` |
 //! | `ledger` | shows a running sink's ledger; exit 1 when anything is unexplained |
@@ -42,7 +42,7 @@ use weir_process::metrics::version_with_commit;
 use weir_process::output::{self, Align, Table};
 use weir_process::version;
 
-use crate::config::{Again, Config, Purpose, TABLE};
+use crate::config::{Again, Config, Purpose, TABLE, out_of_time};
 
 /// The program. Call it from a plain `fn main`: it changes the environment before any thread exists.
 pub fn main() -> Exit {
@@ -78,7 +78,7 @@ fn command() -> Command {
         .arg(env::file_flag())
         .args(TABLE.args())
         .subcommand(Command::new("run").about("run the sink"))
-        .subcommand(Command::new("validate").about("check the settings"))
+        .subcommand(Command::new("validate").about("check the settings and the files of TLS"))
         .subcommand(
             Command::new("config")
                 .about("show the settings in effect")
@@ -233,7 +233,7 @@ fn dispatch(
         return certs::run(arguments, &reader.path("data_dir"));
     }
     let purpose = match name {
-        "run" | "validate" => Purpose::Serve,
+        "run" | "validate" => Purpose::Start,
         _ => Purpose::Ask,
     };
     let (config, effective) = match Config::read_for(purpose, reader, environment) {
@@ -242,7 +242,7 @@ fn dispatch(
     };
     match name {
         "run" => start(config, Again::new(matches.clone(), started, effective)),
-        "validate" => printed(output::line("settings are valid")),
+        "validate" => validate(&config),
         "config" => show(&effective),
         "recover" => recover(&config),
         "certs" | "enroll-token" => enrolment::run(name, arguments, &config),
@@ -296,6 +296,16 @@ fn recover(config: &Config) -> Exit {
             Exit::Failure
         }
     }
+}
+
+/// What it says of files is what `run` says: it serves a certificate whose time is over, too.
+fn validate(config: &Config) -> Exit {
+    if let Some(error) = config.tls.as_ref().and_then(out_of_time) {
+        output::note(&format!(
+            "tls.cert: {error}; a sink serves it, and clients refuse it"
+        ));
+    }
+    printed(output::line("settings are valid"))
 }
 
 fn faulty(faults: &Faults) -> Exit {

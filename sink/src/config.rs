@@ -27,6 +27,7 @@ use crate::ingest::IngestConfig;
 
 pub use again::Again;
 pub use keys::TABLE;
+pub(crate) use tls::out_of_time;
 
 /// Tenths of `journal.max_bytes` from which nothing more is accepted.
 const HIGH_WATER_TENTHS: u64 = 9;
@@ -124,7 +125,9 @@ pub struct QueryConfig {
 /// What settings are read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To listen, or to say whether that would do.
+    /// To listen from now on, or to say whether that would do: what is opened for it is looked at.
+    Start,
+    /// To see what is written while the sink listens.
     Serve,
     /// To ask, or to look: where one would listen does not matter.
     Ask,
@@ -201,8 +204,11 @@ impl Config {
             journal,
         };
         check::contradictions(reader, &config);
-        if purpose == Purpose::Serve {
+        if purpose != Purpose::Ask {
             check::listening(reader, &config);
+        }
+        if let (Purpose::Start, Some(files)) = (purpose, &config.tls) {
+            tls::open(reader, files, config.tls_ca_key.as_deref());
         }
         config
     }

@@ -65,3 +65,5 @@ mod spool;
 mod stored;
 #[path = "front_door/tls.rs"]
 mod tls;
+#[path = "front_door/unusable.rs"]
+mod unusable;

@@ -1,10 +1,11 @@
 //! Where the sink is, whether the way there is encrypted, and that it is not in the clear by accident.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use url::{Host, Url};
 use weir_process::config::Reader;
-use weir_process::tls::{ClientSettings, Trust};
+use weir_process::tls::{ClientSettings, Identity, Trust, check_cas};
 
 use super::Purpose;
 
@@ -13,7 +14,7 @@ pub(super) fn sink_url(reader: &mut Reader, purpose: Purpose) -> Url {
     let url = reader.url("sink.url");
     let allow_plaintext = reader.bool("allow_plaintext");
     match url.scheme() {
-        "http" if purpose == Purpose::Deliver && !allow_plaintext && !is_this_machine(&url) => {
+        "http" if purpose != Purpose::Ask && !allow_plaintext && !is_this_machine(&url) => {
             reader.fault(
                 "sink.url",
                 "is beyond this machine and not encrypted: write https://host:4317, or set WEIR_AGENT_ALLOW_PLAINTEXT=true to accept that anybody on the way can read and change what is sent",
@@ -85,5 +86,26 @@ pub(super) fn tls(reader: &mut Reader, sink_url: &Url) -> ClientSettings {
         trust: ca.map_or(Trust::System, Trust::File),
         identity,
         setting: "WEIR_AGENT_TLS_CA",
+    }
+}
+
+/// Opens the files that are read for every connection: a fault under the key of each that cannot be used now.
+pub(super) fn open(reader: &mut Reader, tls: &ClientSettings) {
+    if let Trust::File(ca) = &tls.trust
+        && let Err(error) = check_cas(ca)
+    {
+        reader.fault("tls.ca", error.to_string());
+    }
+    let Some((cert, key)) = &tls.identity else {
+        return;
+    };
+    let faults = match Identity::check(cert, key) {
+        Ok(identity) => [identity.judge(cert, SystemTime::now()).err(), None],
+        Err(faults) => [faults.cert, faults.key],
+    };
+    for (name, fault) in ["tls.cert", "tls.key"].into_iter().zip(faults) {
+        if let Some(fault) = fault {
+            reader.fault(name, fault.to_string());
+        }
     }
 }

@@ -41,14 +41,18 @@ pub(super) async fn examine(config: &Config) -> Reached {
     match resolve(host, port).await {
         Err(line) => {
             lines.push(line);
-            let rest = ["connect", "transport", "protocol"];
-            lines.extend(rest.map(|check| Line::skip(check, "the sink's host has no address")));
+            let why = "the sink's host has no address";
+            lines.push(Line::skip("connect", why));
+            lines.push(transport::unreached(config, why));
+            lines.extend(transport::identity(config));
+            lines.push(Line::skip("protocol", why));
         }
         Ok((line, addresses)) => {
             lines.push(line);
             let (line, connected) = connect(&addresses).await;
             lines.push(line);
-            let found = transport::examine(config, &addresses, connected).await;
+            let mut found = vec![transport::examine(config, &addresses, connected).await];
+            found.extend(transport::identity(config));
             let encrypted = found.iter().all(|line| line.verdict != Verdict::Fail);
             lines.extend(found);
             let (line, found) = match (connected, encrypted) {

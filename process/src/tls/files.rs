@@ -42,6 +42,18 @@ impl FileError {
     }
 }
 
+/// What is wrong with a certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairFaults {
+    /// With the certificate's file.
+    pub cert: Option<FileError>,
+    /// With the key's, or with the key where it is not the certificate's.
+    pub key: Option<FileError>,
+}
+
+/// All certificates of a file, and what the first one says.
+type Chain = (Vec<CertificateDer<'static>>, Facts);
+
 /// A certificate chain and its key, that belong together.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -58,20 +70,37 @@ impl Identity {
     /// # Errors
     /// One of them cannot be used.
     pub fn read(chain_file: &Path, key_file: &Path) -> Result<Self, FileError> {
-        let (chain_bytes, key_bytes) = (
-            bytes("the certificate", chain_file)?,
-            bytes("the key", key_file)?,
-        );
-        let chain = certificates("the certificate", chain_file, &chain_bytes)?;
-        let key = key(key_file, &key_bytes)?;
-        let facts = chain.first().and_then(|leaf| Facts::of(leaf));
-        let facts = facts.ok_or_else(|| {
-            FileError::new(
-                "the certificate",
-                chain_file,
-                "its first entry is not an X.509 certificate: write the certificate first, then those of its CAs",
-            )
-        })?;
+        Self::check(chain_file, key_file).map_err(|faults| {
+            let first = faults.cert.or(faults.key);
+            first.expect("what cannot be used has a fault")
+        })
+    }
+
+    /// The same, with all that is wrong.
+    ///
+    /// # Errors
+    /// One of them cannot be used, or both.
+    pub fn check(chain_file: &Path, key_file: &Path) -> Result<Self, Box<PairFaults>> {
+        match (chain(chain_file), key(key_file)) {
+            (Ok(chain), Ok(key)) => {
+                Self::of((chain, chain_file), (key, key_file)).map_err(|error| {
+                    Box::new(PairFaults {
+                        cert: None,
+                        key: Some(error),
+                    })
+                })
+            }
+            (chain, key) => Err(Box::new(PairFaults {
+                cert: chain.err(),
+                key: key.err(),
+            })),
+        }
+    }
+
+    fn of(
+        ((chain, facts), chain_file): (Chain, &Path),
+        (key, key_file): (PrivateKeyDer<'static>, &Path),
+    ) -> Result<Self, FileError> {
         let certified =
             CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => FileError::new(
@@ -122,6 +151,28 @@ impl Identity {
         };
         Err(FileError::new("the certificate", chain_file, why))
     }
+}
+
+fn chain(path: &Path) -> Result<Chain, FileError> {
+    const WHAT: &str = "the certificate";
+    let chain = certificates(WHAT, path, &bytes(WHAT, path)?)?;
+    let facts = chain.first().and_then(|leaf| Facts::of(leaf));
+    let facts = facts.ok_or_else(|| {
+        FileError::new(
+            WHAT,
+            path,
+            "its first entry is not an X.509 certificate: write the certificate first, then those of its CAs",
+        )
+    })?;
+    Ok((chain, facts))
+}
+
+/// Whether a file holds CAs.
+///
+/// # Errors
+/// It cannot be used.
+pub fn check_cas(path: &Path) -> Result<(), FileError> {
+    roots(path).map(drop)
 }
 
 /// The CAs in a file.
@@ -181,8 +232,9 @@ pub(super) fn certificates(
     }
 }
 
-fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, FileError> {
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     const WHAT: &str = "the key";
+    let bytes = &*bytes(WHAT, path)?;
     if let Ok(key) = PrivateKeyDer::from_pem_slice(bytes) {
         return Ok(key);
     }

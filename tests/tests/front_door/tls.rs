@@ -24,11 +24,11 @@ pub(crate) struct Site {
     token: PathBuf,
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-fn certs(arguments: &[&str], directory: &Path) {
+pub(crate) fn certs(arguments: &[&str], directory: &Path) {
     let out = text(directory);
     let arguments = [&["certs"], arguments, &["--out", &out]].concat();
     let made = run_once(&programs::sink(), &arguments, &[]);
@@ -275,7 +275,7 @@ async fn a_wrong_name_an_expired_certificate_and_a_plain_sink_are_told_apart() {
 }
 
 /// A CA, and a certificate and its key that it signed, as files.
-fn signed(place: &Path, host: &str, until: SystemTime) -> [String; 3] {
+pub(crate) fn signed(place: &Path, host: &str, until: SystemTime) -> [String; 3] {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params
         .distinguished_name

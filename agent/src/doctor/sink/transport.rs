@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use weir_process::tls::{Client, ClientSettings, Encryption, Facts};
+use weir_process::tls::{Client, ClientSettings, Encryption, Facts, Identity, Trust, check_cas};
 
 use super::{PATIENCE, place};
 use crate::config::Config;
@@ -15,34 +15,58 @@ use crate::identity::{Enrolment, Shown};
 /// From so many days before its end on a certificate is something to look at.
 const SOON_DAYS: i64 = 14;
 
-/// One line for a plain way; for an encrypted one also one of the sink's certificate, and one of the agent's own.
-pub(super) async fn examine(
-    config: &Config,
-    addresses: &[SocketAddr],
-    connected: bool,
-) -> Vec<Line> {
-    if config.sink_url.scheme() != "https" {
-        return vec![plain(config, addresses)];
+/// The way to a sink that has addresses, and accepts connections or not.
+pub(super) async fn examine(config: &Config, addresses: &[SocketAddr], connected: bool) -> Line {
+    if !is_encrypted(config) {
+        return plain(config, addresses);
     }
     if !connected {
-        return vec![Line::skip("transport", "nothing accepts a connection")];
+        return unreached(config, "nothing accepts a connection");
     }
+    encrypted(config, &client(config), addresses).await
+}
+
+/// Of a sink that cannot be asked: the file that says whom to trust can be wrong all the same.
+pub(super) fn unreached(config: &Config, why: &str) -> Line {
+    match &config.sender.tls.trust {
+        Trust::File(ca) if is_encrypted(config) => match check_cas(ca) {
+            Ok(()) => Line::skip("transport", why),
+            Err(error) => Line::fail(
+                "transport",
+                error.to_string(),
+                "WEIR_AGENT_TLS_CA names the file of the sink's CA",
+            ),
+        },
+        _ => Line::skip("transport", why),
+    }
+}
+
+/// Who the agent says it is, whether or not there is anybody to say it to.
+pub(super) fn identity(config: &Config) -> Option<Line> {
+    if !is_encrypted(config) {
+        return None;
+    }
+    match &config.sender.enrolment {
+        Some(enrolment) if enrolment.is_there() => Some(renewed(&client(config))),
+        Some(enrolment) => Some(asked(enrolment)),
+        None => own(config),
+    }
+}
+
+fn is_encrypted(config: &Config) -> bool {
+    config.sink_url.scheme() == "https"
+}
+
+fn client(config: &Config) -> Client {
     let enrolled = config.sender.enrolment.as_ref();
     let enrolled = enrolled.filter(|enrolment| enrolment.is_there());
-    let client = Client::new(ClientSettings {
+    Client::new(ClientSettings {
         identity: match enrolled {
             Some(enrolment) => Some((enrolment.file(), enrolment.file())),
             None => config.sender.tls.identity.clone(),
         },
         ..config.sender.tls.clone()
-    });
-    let mut lines = vec![encrypted(config, &client, addresses).await];
-    match (&config.sender.enrolment, enrolled) {
-        (Some(_), Some(_)) => lines.push(renewed(&client)),
-        (Some(enrolment), None) => lines.push(asked(enrolment)),
-        (None, _) => lines.extend(own(&client)),
-    }
-    lines
+    })
 }
 
 fn plain(config: &Config, addresses: &[SocketAddr]) -> Line {
@@ -95,21 +119,20 @@ async fn encrypted(config: &Config, client: &Client, addresses: &[SocketAddr]) -
 }
 
 /// This agent's own certificate, where it has one.
-fn own(client: &Client) -> Option<Line> {
+fn own(config: &Config) -> Option<Line> {
+    let (cert, key) = config.sender.tls.identity.as_ref()?;
     let remedy = "replace the files of WEIR_AGENT_TLS_CERT and WEIR_AGENT_TLS_KEY: they are read again for the next connection";
-    match client.identity() {
-        Ok(None) => None,
-        Err(error) => Some(Line::fail("identity", error.to_string(), remedy)),
-        Ok(Some(facts)) => {
+    Some(match Identity::read(cert, key) {
+        Err(error) => Line::fail("identity", error.to_string(), remedy),
+        Ok(Identity { facts, .. }) => {
             let text = format!("this agent's certificate {}", described(&facts));
-            let left = facts.seconds_left(SystemTime::now());
-            Some(match left {
+            match facts.seconds_left(SystemTime::now()) {
                 ..0 => Line::fail("identity", text, remedy),
                 _ if days(&facts) < SOON_DAYS => Line::warn("identity", text, remedy),
                 _ => Line::ok("identity", text),
-            })
+            }
         }
-    }
+    })
 }
 
 /// The identity of an agent that has enrolled: it renews the certificate by itself, so that days left are no reason to worry.

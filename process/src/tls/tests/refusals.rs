@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Mutation: a key that is not held against its certificate is taken.
+/// Mutations: a key that is not held against its certificate is taken; behind the first fault nothing is looked at.
 #[test]
 fn files_that_cannot_be_used_are_named_with_the_remedy() {
     let authority = Authority::new("CA");
@@ -46,6 +46,13 @@ fn files_that_cannot_be_used_are_named_with_the_remedy() {
         assert!(error.contains(&*blamed.to_string_lossy()), "{error}");
         assert!(error.contains(words), "{words}: {error}");
     }
+    let faults = Identity::check(&away, &text).unwrap_err();
+    let [of_cert, of_key] = [faults.cert, faults.key].map(|fault| fault.unwrap().to_string());
+    assert!(of_cert.contains("no such file"), "{of_cert}");
+    assert!(of_key.contains("not PEM"), "{of_key}");
+    let faults = Identity::check(&cert, &other_key).unwrap_err();
+    assert!(faults.cert.is_none() && faults.key.is_some(), "{faults:?}");
+    assert!(check_cas(&authority.ca()).is_ok() && check_cas(&key).is_err());
     let identity = Identity::read(&cert, &key).unwrap();
     assert!(!identity.key_is_open);
     let expired = identity.judge(&cert, until + DAY).unwrap_err().to_string();
