@@ -34,6 +34,7 @@ mod slot;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod unwanted;
 
 use std::collections::{HashMap, HashSet};
@@ -67,11 +68,13 @@ pub use quota::{Measure, Over, PATIENCE, Quota, Scope};
 pub use restore::RestoreError;
 pub use session::{Session, Taken};
 pub use slot::{Seen, StreamView};
+pub use turns::Turn;
 
 use cardinality::Cardinality;
 use quota::{Account, Quotas};
 use session::Ends;
 use slot::Slot;
+use turns::Turns;
 
 /// How long a Hello waits for the former owner of its stream, and then for what that one appended.
 const HANDOVER: Duration = Duration::from_secs(20);
@@ -127,6 +130,7 @@ struct Inner {
     /// Tenants and names that two agents were seen to share.
     namesakes: Mutex<HashSet<(Arc<str>, String)>>,
     connections: Arc<Semaphore>,
+    turns: Turns,
     quotas: Quotas,
     cardinality: Cardinality,
 }
@@ -159,6 +163,7 @@ impl Ingest {
                 catalog: OnceLock::new(),
                 namesakes: Mutex::default(),
                 connections: Arc::new(Semaphore::new(config.max_connections)),
+                turns: Turns::default(),
                 quotas: Quotas::new(config.limits.clone()),
                 cardinality: Cardinality::new(config.limits.clone()),
                 config,

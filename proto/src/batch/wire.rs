@@ -24,6 +24,11 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// Bytes behind the last field that was given.
+    pub(crate) fn rest(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next field and its number; `None` at the end of the message.
     // Inlined everywhere, it gives nothing through memory: a decoder spends half its time here otherwise.
     #[inline(always)]

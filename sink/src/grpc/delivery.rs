@@ -20,7 +20,7 @@ use weir_proto::v1;
 use weir_proto::v1::deliver_response::Response as Answer;
 use weir_proto::v1::delivery_service_server::DeliveryService;
 
-use super::messages::Messages;
+use super::messages::{Messages, Received};
 use super::{gate, status_of};
 use crate::access::{Access, Caller, Denied, Request as Asked, table};
 use crate::ingest::{Fault, Ingest, Opener, Over, PATIENCE, Session};
@@ -165,7 +165,7 @@ impl Call {
             Err(_) => return Err(invalid("no hello came in time")),
             Ok(Err(status)) => return Err(End::Status(status)),
             Ok(Ok(None)) => return Err(End::ClientGone),
-            Ok(Ok(Some(request))) => request,
+            Ok(Ok(Some(received))) => received.unfold().await.map_err(End::Status)?,
         };
         let hello = request
             .hello
@@ -258,14 +258,10 @@ impl Call {
                 }
                 () = until(paid), if paid.is_some() => paid = None,
                 message = self.requests.next(), if reads => match message {
-                    Ok(Some(request)) => {
-                        let over = session.book(self.requests.last_bytes());
-                        let taken = session.take(request).await;
-                        answers.extend(taken.refused.into_iter().map(Answer::Refused));
-                        ending = match taken.fault {
-                            Some(fault) => Some(End::Fault(fault)),
-                            None if taken.closed => Some(End::Done),
-                            None => over.and_then(|over| pause(over, &mut paid)),
+                    Ok(Some(received)) => {
+                        ending = match take(&mut session, received, &mut answers).await {
+                            Ok(over) => over.and_then(|over| pause(over, &mut paid)),
+                            Err(end) => Some(end),
                         };
                     }
                     Ok(None) => ending = Some(End::Done),
@@ -273,6 +269,26 @@ impl Call {
                 },
             }
         }
+    }
+}
+
+/// Reads a request and takes it, a large one when its turn has come; answers whether that was too much, or how the call
+/// ends. Nobody drops this, so a turn is kept for no client that does not read.
+async fn take(
+    session: &mut Session,
+    received: Received<v1::DeliverRequest>,
+    answers: &mut VecDeque<Answer>,
+) -> Result<Option<Over>, End> {
+    let over = session.book(received.bytes());
+    let turn = session.turn(received.effort()).await.map_err(End::Fault)?;
+    let request = received.unfold().await.map_err(End::Status)?;
+    let taken = session.take(request).await;
+    drop(turn);
+    answers.extend(taken.refused.into_iter().map(Answer::Refused));
+    match taken.fault {
+        Some(fault) => Err(End::Fault(fault)),
+        None if taken.closed => Err(End::Done),
+        None => Ok(over),
     }
 }
 

@@ -4,6 +4,8 @@
 //! lasts, which is months: ten thousand agents that each caught up once would keep forty gigabytes. Here a message
 //! takes what it needs and gives it back. One that came in one piece is not copied at all.
 //!
+//! What unfolds into much is unfolded in parts, so that the thread serves others in between.
+//!
 //! [`Own`] stands before the generated service: it takes the body out of the request and leaves an empty one for
 //! tonic, which goes on doing everything else. [`Messages`] is the way back to the body, in the handler.
 //!
@@ -24,7 +26,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
-use weir_proto::codec::Bounded;
+use weir_proto::codec::{self, Bounded};
 
 /// Flag and length.
 const HEAD_BYTES: usize = 5;
@@ -69,9 +71,42 @@ pub(super) struct Messages<T> {
     partial: BytesMut,
     /// Length of that message, once its head is read.
     length: Option<usize>,
-    /// Of the last message that was read.
-    last_bytes: usize,
     kind: PhantomData<fn() -> T>,
+}
+
+/// A message as it came, and may be decoded.
+#[derive(Debug)]
+pub(super) struct Received<T> {
+    bytes: Bytes,
+    effort: u64,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Message + Default> Received<T> {
+    /// Its length.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What it costs to take in what is in it, see [`codec::effort`].
+    pub(super) fn effort(&self) -> u64 {
+        self.effort
+    }
+
+    /// The message. Gives way to other tasks after each part of it but the last.
+    pub(super) async fn unfold(self) -> Result<T, Status> {
+        let (mut message, mut rest) = (T::default(), self.bytes);
+        loop {
+            let part = rest.split_to(codec::part(&rest));
+            // As tonic's own codec says it.
+            let merged = message.merge(part);
+            merged.map_err(|e| Status::internal(e.to_string()))?;
+            if rest.is_empty() {
+                return Ok(message);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl<T: Message + Default + Bounded> Messages<T> {
@@ -90,31 +125,23 @@ impl<T: Message + Default + Bounded> Messages<T> {
             chunk: Bytes::new(),
             partial: BytesMut::new(),
             length: None,
-            last_bytes: 0,
             kind: PhantomData,
         }
     }
 
-    /// Length of the last message.
-    pub(super) fn last_bytes(&self) -> usize {
-        self.last_bytes
-    }
-
     /// The next message; nothing once the client has ended its side. May be dropped while it waits: nothing is lost.
-    pub(super) async fn next(&mut self) -> Result<Option<T>, Status> {
+    pub(super) async fn next(&mut self) -> Result<Option<Received<T>>, Status> {
         loop {
             while let Some(bytes) = self.piece()? {
                 match self.length {
                     None => self.length = Some(self.length_of(&bytes)?),
                     Some(_) => {
                         self.length = None;
-                        self.last_bytes = bytes.len();
-                        T::look(&bytes)?;
-                        // As tonic's own codec says it.
-                        let message = T::decode(bytes);
-                        return message
-                            .map(Some)
-                            .map_err(|e| Status::internal(e.to_string()));
+                        return Ok(Some(Received {
+                            effort: T::look(&bytes)?,
+                            bytes,
+                            kind: PhantomData,
+                        }));
                     }
                 }
             }
@@ -200,8 +227,8 @@ mod tests {
 
     async fn all(mut messages: Messages<DeliverRequest>) -> Result<Vec<DeliverRequest>, Status> {
         let mut found = Vec::new();
-        while let Some(message) = messages.next().await? {
-            found.push(message);
+        while let Some(received) = messages.next().await? {
+            found.push(received.unfold().await?);
         }
         Ok(found)
     }

@@ -2,6 +2,8 @@
 //! says what may be acknowledged. Does not wait for commits; whoever drives it does.
 
 mod append;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,13 +12,14 @@ use bytes::Bytes;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use weir_fault::{Mutant, Point, mutant, point};
-use weir_proto::{limits, v1};
+use weir_proto::{codec, limits, v1};
 
 use super::check::{Unreadable, definitions, read};
 use super::fault::{Fault, Refusal, refused_code_name};
 use super::load::Load;
 use super::quota::{Account, Over};
 use super::stream::Screened;
+use super::turns::{Done, Turn};
 use super::unwanted::Unwanted;
 use super::{HANDOVER, Ingest, LEAST_WINDOW_BYTES, Slot, hold};
 
@@ -190,8 +193,19 @@ impl Session {
         })
     }
 
+    /// The right to take a request that costs so much, see [`codec::effort`]. A large one waits for it, though not once
+    /// the call has to end.
+    pub async fn turn(&self, effort: u64) -> Result<Turn, Fault> {
+        tokio::select! {
+            biased;
+            turn = self.ingest.inner.turns.take(effort) => Ok(turn),
+            fault = self.ends.fault(&self.slot) => Err(fault),
+        }
+    }
+
     /// Takes one request: validates, appends and hands on every record of it that is next. Waits
-    /// only while the journal's queue is full.
+    /// while the journal's queue is full, and gives way to others within a large one; dropped then, what it has not
+    /// appended has not happened.
     pub async fn take(&mut self, request: v1::DeliverRequest) -> Taken {
         let mut taken = Taken::default();
         if request.hello.is_some() {
@@ -209,8 +223,11 @@ impl Session {
             self.ingest
                 .hear(&self.slot, &self.boot_id, clock, received_ns);
         }
-        let mut load = Load::default();
+        let _underway = Underway(Arc::clone(&self.slot));
+        let (mut load, mut done) = (Load::default(), Done::default());
         for record in request.records {
+            done.give_way().await;
+            done.add(record.record.as_ref().map_or(0, codec::effort));
             if load.is_full() {
                 let full = std::mem::take(&mut load);
                 if let Err(fault) = self.append(full, received_ns, None).await {
@@ -311,6 +328,15 @@ impl Session {
             code: refusal.code.into(),
             reason: refusal.reason,
         }))
+    }
+}
+
+/// A request that is taken: when that ends, in whichever way, what is not appended has not happened.
+struct Underway(Arc<Slot>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.stream().retreat();
     }
 }
 
