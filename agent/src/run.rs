@@ -1,9 +1,11 @@
 //! `weir-agent run`: an agent of this machine's parts, with signals and a status page.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use weir_process::exit::Exit;
 use weir_process::health::Stage;
@@ -22,6 +24,7 @@ use crate::status::{self, Sources};
 pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
     let parts = Parts::of_this_machine(config.clone());
     parts.shutdown.on_signal().map_err(StartError::Signals)?;
+    on_hangup().map_err(StartError::Signals)?;
     let listener = listen(config.status_listen).await?;
     let agent = Agent::start(parts)?;
     // Only now the data directory is ours.
@@ -37,6 +40,19 @@ pub(crate) async fn run(config: Config) -> Result<Exit, StartError> {
     let exit = agent.until_stopped().await;
     status.cancel();
     Ok(exit)
+}
+
+/// A SIGHUP is what makes others read their settings again. Here it ends nothing and changes nothing, and the log says what does.
+fn on_hangup() -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP changes nothing: settings are read at the start alone, restart the agent to take others (what it holds is kept); files with tokens and certificates are read again by themselves"
+            );
+        }
+    });
+    Ok(())
 }
 
 fn sources(config: Config, agent: &Agent) -> Sources {

@@ -100,6 +100,11 @@ impl Agent {
         self.process.signal(Signal::TERM);
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.process.child.id()

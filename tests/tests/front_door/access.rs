@@ -26,7 +26,7 @@ async fn link(agent: &Agent) -> String {
         .to_owned()
 }
 
-async fn readyz(agent: &Agent) -> (StatusCode, String) {
+pub(crate) async fn readyz(agent: &Agent) -> (StatusCode, String) {
     let (status, body) = weir_tests::http::get(agent.status, "/readyz")
         .await
         .expect("an answer");

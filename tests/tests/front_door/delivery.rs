@@ -5,7 +5,7 @@ use weir_tests::faulty::{FaultySink, Plan};
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Sink};
 
-use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for};
+use crate::stored::{LIMIT, assert_counted, counting, own, readings, wait_for, wait_own};
 
 /// T1: sampling 5/s into a buffer of 5 gives 50 readings and about 10 requests in 10 seconds.
 #[tokio::test]
@@ -31,6 +31,22 @@ async fn samples_buffered_by_five_arrive_in_a_tenth_of_requests() {
     );
     let took = (stored[49].0 - stored[0].0) as f64 / 1e9;
     assert!((9.6..=10.2).contains(&took), "50 readings took {took} s");
+}
+
+/// Mutation: nobody listens for the signal, which then ends the agent without a word.
+#[tokio::test]
+async fn a_hangup_ends_nothing_and_is_answered_in_the_log() {
+    let place = tempfile::tempdir().expect("a directory");
+    let sink = Sink::start(place.path(), &[]).await;
+    let mut agent = Agent::start(place.path(), "hung", &sink.url(), &counting(&[])).await;
+    agent.hang_up();
+    until("the agent to say so", LIMIT, || async {
+        agent.log().contains("restart the agent").then_some(())
+    })
+    .await;
+    let acked = own(&agent, "acked").await;
+    wait_own(&agent, "acked", acked + 10).await;
+    assert!(agent.terminate().await.success(), "{}", agent.log());
 }
 
 /// T4: the transient statuses are each retried and everything is stored once.

@@ -8,6 +8,7 @@ use weir_fault::Point;
 use weir_tests::wait::until;
 use weir_tests::world::{Agent, Faults, Sink};
 
+use crate::access::readyz;
 use crate::stored::{LIMIT, counting, own, wait_own};
 
 /// Rows of the agent as whoever is at home sees them: how many, how many different ones, and the largest number.
@@ -237,6 +238,12 @@ async fn revoked_agents_and_spent_tokens_are_told_why() {
         since.elapsed() < Duration::from_secs(5),
         "{:?}",
         since.elapsed()
+    );
+    // It keeps what it reads, and a restart would not help.
+    let (status, ready) = readyz(&agent).await;
+    assert!(
+        status.is_success() && ready.contains("sink: ") && ready.contains("were revoked"),
+        "{status}: {ready}"
     );
     let id = std::fs::read_to_string(&token).expect("read");
     let id = id.split('_').nth(2).expect("an id").to_owned();
