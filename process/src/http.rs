@@ -11,4 +11,4 @@ mod server;
 mod tests;
 
 pub use client::{Call, ClientError, Reply, get, post};
-pub use server::{Limits, Request, Response, respond, serve, text};
+pub use server::{Limits, Request, Response, refusal, respond, serve, text};

@@ -30,7 +30,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use weir_process::clock::Clock;
 use weir_process::health::Health;
-use weir_process::http::{Limits, Request, Response, respond};
+use weir_process::http::{Limits, Request, Response, refusal, respond};
 use weir_process::metrics::Registry;
 use weir_process::probes;
 use weir_process::tls::{Listener, Peer};
@@ -153,6 +153,7 @@ impl Front {
         caller: &Caller,
         request: &Request,
     ) -> Result<Response, Refusal> {
+        uncoded(request)?;
         let own = self.books.of(caller.tenant());
         let query = request.uri().query().unwrap_or("");
         match route.page {
@@ -197,6 +198,30 @@ impl Front {
                 Err(refusal)
             }
         }
+    }
+}
+
+/// Bodies are taken as they are: few bytes of a compressed one can be more than there is room for.
+fn uncoded(request: &Request) -> Result<(), Refusal> {
+    let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    let named = codings.map(|coding| coding.to_str().unwrap_or("?").trim());
+    let mut coded = named.filter(|coding| !matches!(*coding, "" | "identity"));
+    match coded.next() {
+        Some(coding) if !request.body().is_empty() => {
+            let coding: String = coding.chars().take(40).collect();
+            Err(Refusal {
+                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                kind: "unsupported_coding",
+                message: format!(
+                    "the header content-encoding says {coding}, and a body is taken uncompressed alone: send it as it is, without this header"
+                ),
+                header: Some((
+                    header::ACCEPT_ENCODING,
+                    HeaderValue::from_static("identity"),
+                )),
+            })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -256,17 +281,6 @@ struct Refusal {
     header: Option<(header::HeaderName, HeaderValue)>,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: ErrorText<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorText<'a> {
-    kind: &'a str,
-    message: &'a str,
-}
-
 impl Refusal {
     fn of(kind: Kind, message: impl Into<String>) -> Self {
         Self {
@@ -302,11 +316,7 @@ impl Refusal {
     }
 
     fn into_response(self) -> Response {
-        let error = ErrorText {
-            kind: self.kind,
-            message: &self.message,
-        };
-        let mut response = json(self.status, &ErrorBody { error });
+        let mut response = refusal(self.status, self.kind, &self.message);
         response.headers_mut().extend(self.header);
         response
     }

@@ -85,6 +85,14 @@ pub enum ClientError {
         /// What went wrong and what to do.
         source: tls::ConnectError,
     },
+    /// It was asked in the clear, and speaks TLS.
+    #[error(
+        "cannot connect to {url}: what listens there speaks TLS: write https:// in place of http://"
+    )]
+    Encrypted {
+        /// Where the request was to go.
+        url: String,
+    },
     /// Time was up.
     #[error("no answer from {url} within {timeout:?}")]
     Timeout {
@@ -193,6 +201,7 @@ impl Call {
     async fn exchange(self) -> Result<Reply, ClientError> {
         let url = shown(&self.url);
         let limit = self.max_reply_bytes;
+        let is_plain = self.url.scheme() == "http";
         let protocol = |error: hyper::Error| ClientError::Protocol {
             url: url.clone(),
             reason: protocol_text(&error),
@@ -222,11 +231,17 @@ impl Call {
             })
         };
         let mut answer = std::pin::pin!(answer);
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = answer.as_mut() => answer,
             // An error of the connection reaches the answer too, in better words.
             _ = connection.as_mut() => answer.await,
+        };
+        match answer {
+            Ok(reply) if is_plain && speaks_tls(&reply) => {
+                Err(ClientError::Encrypted { url: url.clone() })
+            }
+            answer => answer,
         }
     }
 
@@ -252,6 +267,19 @@ fn protocol_text(error: &hyper::Error) -> String {
     let source = std::error::Error::source(error);
     let said = source.and_then(|source| tls::in_text(&source.to_string()));
     said.unwrap_or_else(|| error.to_string())
+}
+
+/// Whether this is what the port says of a server that is within TLS: ours, or nginx, Go, Apache in front of one.
+fn speaks_tls(reply: &Reply) -> bool {
+    let body = &reply.body[..reply.body.len().min(4096)];
+    let said = String::from_utf8_lossy(body).to_ascii_lowercase();
+    let words = [
+        "speaks tls",
+        "https port",
+        "https server",
+        "ssl-enabled server port",
+    ];
+    reply.status == StatusCode::BAD_REQUEST && words.iter().any(|words| said.contains(words))
 }
 
 /// Bytes to and from a server.

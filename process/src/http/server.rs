@@ -127,8 +127,12 @@ async fn whole(
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(peer);
     let too_large = || {
-        let message = format!("the body is larger than {} bytes\n", limits.body_bytes);
-        closing(text(StatusCode::PAYLOAD_TOO_LARGE, message))
+        let message = format!("the body is larger than {} bytes", limits.body_bytes);
+        closing(refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            &message,
+        ))
     };
     if body.size_hint().lower() > limits.body_bytes as u64 {
         return Err(too_large());
@@ -137,13 +141,15 @@ async fn whole(
     match tokio::time::timeout(limits.body_time, body).await {
         Ok(Ok(body)) => Ok(Request::from_parts(parts, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(closing(text(
+        Ok(Err(_)) => Err(closing(refusal(
             StatusCode::BAD_REQUEST,
-            "the body ended early\n",
+            "invalid",
+            "the body ended early",
         ))),
-        Err(_) => Err(closing(text(
+        Err(_) => Err(closing(refusal(
             StatusCode::REQUEST_TIMEOUT,
-            "the body took too long\n",
+            "timeout",
+            "the body took too long",
         ))),
     }
 }
@@ -153,6 +159,13 @@ fn closing(mut response: Response) -> Response {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
     response
+}
+
+/// A refusal in the shape that all have: `{"error":{"kind":"...","message":"..."}}`. The kind is for programs, the message
+/// for people.
+pub fn refusal(status: StatusCode, kind: &str, message: &str) -> Response {
+    let body = serde_json::json!({ "error": { "kind": kind, "message": message } });
+    respond(status, "application/json", body.to_string())
 }
 
 /// A response of any kind.

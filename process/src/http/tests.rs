@@ -106,6 +106,7 @@ async fn answers_get_and_post_and_says_404() {
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
 }
 
+/// Mutation: a refusal as plain text.
 #[tokio::test]
 async fn refuses_a_body_over_the_limit_and_one_that_lies() {
     let limits = Limits {
@@ -118,6 +119,10 @@ async fn refuses_a_body_over_the_limit_and_one_that_lies() {
         .await
         .unwrap();
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(reply.headers[header::CONTENT_TYPE], "application/json");
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(body["error"]["kind"], "too_large");
+    assert_eq!(body["error"]["message"], "the body is larger than 10 bytes");
     let answer = raw(
         &served.url,
         b"POST /echo HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\nx",
@@ -263,6 +268,23 @@ async fn says_that_the_peer_does_not_speak_http() {
     assert!(matches!(error, ClientError::Protocol { .. }), "{error}");
     let url = peer(b"").await;
     assert!(get(&url, PATIENCE).await.is_err());
+}
+
+/// Mutation: any 400 is taken for that.
+#[tokio::test]
+async fn says_that_the_port_speaks_tls() {
+    for answer in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\nthis port speaks TLS: use https://\n"[..],
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n<p>The plain HTTP request was sent to HTTPS port</p>",
+    ] {
+        let url = peer(answer).await;
+        let error = get(&url, PATIENCE).await.unwrap_err().to_string();
+        assert!(error.contains("speaks TLS: write https://"), "{error}");
+    }
+    let url = peer(b"HTTP/1.1 400 Bad Request\r\n\r\nno such thing\n").await;
+    let reply = get(&url, PATIENCE).await.unwrap();
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -15,7 +15,10 @@
 //! | `bad_sql`, `invalid` | 400 |
 //! | `forbidden` | 403 |
 //! | `not_acceptable` | 406 |
-//! | `too_large`, `memory` | 422 |
+//! | `timeout` (of the body) | 408 |
+//! | `too_large` (the body) | 413 |
+//! | `unsupported_coding` (the body is compressed) | 415 |
+//! | `too_large` (the answer), `memory` | 422 |
 //! | `busy` | 429 |
 //! | `damaged_file` (its text names a missing or changed data file), `internal` | 500 |
 //! | `unimplemented` (built without `sql`) | 501 |
@@ -23,11 +26,12 @@
 
 #[cfg(feature = "sql")]
 mod engine;
+mod form;
 mod turns;
 #[cfg(not(feature = "sql"))]
 mod without;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use weir_process::http::{Request, Response, respond};
 
@@ -39,6 +43,7 @@ use crate::model::Kind;
 
 #[cfg(feature = "sql")]
 use engine::Runner;
+use form::Form;
 use turns::{Taken, Turns};
 #[cfg(not(feature = "sql"))]
 use without::Runner;
@@ -50,14 +55,6 @@ const TRUNCATED: &str = "x-weir-truncated";
 pub struct Sql {
     runner: Runner,
     turns: Turns,
-}
-
-/// In which form an answer is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    Csv,
-    Arrow,
 }
 
 /// An encoded answer.
@@ -84,12 +81,9 @@ impl Sql {
 
     pub(super) async fn answer(&self, own: &Own, request: &Request) -> Result<Response, Refusal> {
         let form = Form::wanted(request.headers())?;
-        let question: Question = serde_json::from_slice(request.body()).map_err(|error| {
-            let text = format!("the body must be {{\"query\": \"...\"}}: {error}");
-            Refusal::of(Kind::Invalid, text)
-        })?;
+        let query = question(request.body())?;
         let _turn = self.turns.take(own.tenant()).map_err(busy)?;
-        let encoded = self.runner.run(own, &question.query, form).await?;
+        let encoded = self.runner.run(own, &query, form).await?;
         let mut response = respond(StatusCode::OK, form.media_type(), encoded.bytes);
         if encoded.truncated {
             let headers = response.headers_mut();
@@ -99,36 +93,22 @@ impl Sql {
     }
 }
 
-impl Form {
-    const fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => super::JSON,
-            Self::Csv => "text/csv; charset=utf-8",
-            Self::Arrow => "application/vnd.apache.arrow.stream",
-        }
-    }
-
-    /// The first acceptable form in the order the client wrote them; weights are not looked at.
-    fn wanted(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let Some(accept) = headers.get(header::ACCEPT) else {
-            return Ok(Self::Json);
-        };
-        let accept = accept.to_str().unwrap_or("");
-        for part in accept.split(',') {
-            match part.split(';').next().unwrap_or("").trim() {
-                "" | "*/*" | "application/*" | super::JSON => return Ok(Self::Json),
-                "text/csv" | "text/*" => return Ok(Self::Csv),
-                "application/vnd.apache.arrow.stream" => return Ok(Self::Arrow),
-                _ => {}
-            }
-        }
-        Err(Refusal {
-            status: StatusCode::NOT_ACCEPTABLE,
-            kind: "not_acceptable",
-            message: "accept application/json, text/csv or application/vnd.apache.arrow.stream"
-                .into(),
-            header: None,
-        })
+/// The statement in a body.
+fn question(body: &[u8]) -> Result<String, Refusal> {
+    let wrong = |what: &str| {
+        let text = format!("the body must be a JSON object, {{\"query\": \"select ...\"}}: {what}");
+        Err(Refusal::of(Kind::Invalid, text))
+    };
+    // An array would do for serde: its elements in the order of the fields.
+    match body.trim_ascii_start().first() {
+        Some(b'{') => match serde_json::from_slice::<Question>(body) {
+            Ok(question) => Ok(question.query),
+            Err(error) => wrong(&error.to_string()),
+        },
+        Some(b'[') => wrong("it is an array"),
+        Some(b'"') => wrong("it is a string"),
+        Some(_) => wrong("it is none"),
+        None => wrong("it is empty"),
     }
 }
 

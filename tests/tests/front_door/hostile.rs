@@ -229,6 +229,71 @@ async fn heads_and_bodies_have_bounds_and_pipelines_end() {
     still_serves(&sink).await;
 }
 
+/// Mutations: the header is not looked at; serde takes an array for the fields in their order; 413 as plain text.
+#[tokio::test]
+async fn what_is_no_question_is_refused_as_json_that_names_the_remedy() {
+    let place = tempfile::tempdir().expect("a directory");
+    let sink = sink(place.path()).await;
+    let question = r#"{"query":"select 1 as one"}"#;
+    let large = format!(r#"{{"query":"{}"}}"#, "x".repeat(1 << 20));
+    let cases = [
+        (
+            "content-encoding",
+            "gzip",
+            question,
+            415,
+            "without this header",
+        ),
+        (
+            "content-encoding",
+            "br",
+            question,
+            415,
+            "content-encoding says br",
+        ),
+        (
+            "accept",
+            "text/csv;q=0",
+            question,
+            406,
+            "application/json, text/csv",
+        ),
+        ("x", "y", r#"["select 1"]"#, 400, "it is an array"),
+        ("x", "y", r#""select 1""#, 400, "it is a string"),
+        ("x", "y", "select 1", 400, "must be a JSON object"),
+        ("x", "y", "", 400, "it is empty"),
+        (
+            "x",
+            "y",
+            r#"{"query":["select 1"]}"#,
+            400,
+            "expected a string",
+        ),
+        ("x", "y", &large, 413, "larger than 1048576 bytes"),
+    ];
+    for (name, value, body, expected, words) in cases {
+        let headers = [(name, value)];
+        let asked = client::ask(sink.http, "/v1/sql", &headers, Some(body.into()));
+        let (status, answer) = asked.await.expect("an answer");
+        assert_eq!(status.as_u16(), expected, "{answer:?}");
+        let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
+        let message = answer["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(words), "{words}: {message}");
+        assert!(!message.contains("struct"), "{message}");
+        assert!(answer["error"]["kind"].is_string(), "{answer}");
+    }
+    for (name, value, begins) in [
+        ("content-encoding", "identity", "{"),
+        ("accept", "*/*, application/json;q=0", "one\r\n"),
+    ] {
+        let headers = [(name, value)];
+        let asked = client::ask(sink.http, "/v1/sql", &headers, Some(question.into()));
+        let (status, answer) = asked.await.expect("an answer");
+        assert_eq!(status, StatusCode::OK, "{answer:?}");
+        assert!(answer.starts_with(begins.as_bytes()), "{answer:?}");
+    }
+}
+
 /// Connections that say nothing, or half of something, take the place of others only for so long: half a
 /// minute, so only `make fuzz` waits for it. The server's own tests hold the same on a short limit.
 #[tokio::test]

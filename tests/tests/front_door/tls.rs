@@ -274,6 +274,40 @@ async fn a_wrong_name_an_expired_certificate_and_a_plain_sink_are_told_apart() {
     .await;
 }
 
+/// Whichever way round the scheme is wrong, a command says which, and ends as where nobody listens. Mutation: what a TLS port
+/// says to who speaks none is taken for the sink's answer.
+#[tokio::test]
+async fn a_command_with_the_wrong_scheme_is_told_which_is_right() {
+    let site = Site::new().await;
+    let place = tempfile::tempdir().expect("a directory");
+    let plain = Sink::start(place.path(), &[]).await;
+    for (scheme, address, words) in [
+        ("http", site.sink.http, "speaks TLS: write https://"),
+        (
+            "https",
+            plain.http,
+            "speaks no TLS: it is plaintext, write http://",
+        ),
+    ] {
+        let url = format!("{scheme}://localhost:{}", address.port());
+        for command in [
+            &["health"][..],
+            &["sql", "select 1"],
+            &["ledger"],
+            &["files"],
+        ] {
+            let asked = run_once(
+                &programs::sink(),
+                &[command, &["--url", &url]].concat(),
+                &[],
+            );
+            let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+            assert_eq!(asked.status.code(), Some(69), "{command:?}: {said}");
+            assert!(said.contains(words), "{command:?}: {said}");
+        }
+    }
+}
+
 /// A CA, and a certificate and its key that it signed, as files.
 pub(crate) fn signed(place: &Path, host: &str, until: SystemTime) -> [String; 3] {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
