@@ -22,6 +22,7 @@
 //! `token`, else, to the sink of this data directory, the one that it left there for its own machine.
 
 mod ask;
+mod catalog;
 mod certs;
 mod credentials;
 mod door;

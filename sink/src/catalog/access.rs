@@ -48,21 +48,27 @@ impl Sqlite {
     }
 
     pub(super) async fn revoke_token(&self, id: &str, deed: &Deed) -> Result<bool, CatalogError> {
+        let update = "UPDATE tokens SET revoked_at_ns = ? WHERE id = ? AND revoked_at_ns IS NULL";
+        Ok(self.revoke(update, &[id], deed).await? > 0)
+    }
+
+    /// Ends what still stands of these names, and says how many: the update takes the time first. Where that is nothing, nothing was
+    /// done that could be written down.
+    pub(super) async fn revoke(
+        &self,
+        update: &'static str,
+        names: &[&str],
+        deed: &Deed,
+    ) -> Result<u64, CatalogError> {
         let mut transaction = self.write().await?;
-        let changed = sqlx::query(
-            "UPDATE tokens SET revoked_at_ns = ? WHERE id = ? AND revoked_at_ns IS NULL",
-        )
-        .bind(deed.at_ns)
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if changed == 0 {
-            return Ok(false);
+        let update = sqlx::query(update).bind(deed.at_ns);
+        let update = names.iter().fold(update, |update, name| update.bind(*name));
+        let ended = update.execute(&mut *transaction).await?.rows_affected();
+        if ended > 0 {
+            insert_deed(&mut transaction, deed).await?;
+            transaction.commit().await?;
         }
-        insert_deed(&mut transaction, deed).await?;
-        transaction.commit().await?;
-        Ok(true)
+        Ok(ended)
     }
 
     pub(super) async fn record(&self, deeds: &[Deed]) -> Result<(), CatalogError> {

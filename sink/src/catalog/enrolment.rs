@@ -50,20 +50,9 @@ impl Sqlite {
         id: &str,
         deed: &Deed,
     ) -> Result<bool, CatalogError> {
-        let mut transaction = self.write().await?;
-        let changed = sqlx::query(
-            "UPDATE enroll_tokens SET revoked_at_ns = ? WHERE id = ? AND revoked_at_ns IS NULL",
-        )
-        .bind(deed.at_ns)
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if changed == 1 {
-            insert_deed(&mut transaction, deed).await?;
-            transaction.commit().await?;
-        }
-        Ok(changed == 1)
+        let update =
+            "UPDATE enroll_tokens SET revoked_at_ns = ? WHERE id = ? AND revoked_at_ns IS NULL";
+        Ok(self.revoke(update, &[id], deed).await? > 0)
     }
 
     pub(super) async fn enroll(
@@ -132,22 +121,9 @@ impl Sqlite {
         (tenant, agent): (&str, &str),
         deed: &Deed,
     ) -> Result<u64, CatalogError> {
-        let mut transaction = self.write().await?;
-        let changed = sqlx::query(
-            "UPDATE certificates SET revoked_at_ns = ?
-             WHERE tenant = ? AND agent = ? AND revoked_at_ns IS NULL",
-        )
-        .bind(deed.at_ns)
-        .bind(tenant)
-        .bind(agent)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        if changed > 0 {
-            insert_deed(&mut transaction, deed).await?;
-            transaction.commit().await?;
-        }
-        Ok(changed)
+        let update = "UPDATE certificates SET revoked_at_ns = ?
+             WHERE tenant = ? AND agent = ? AND revoked_at_ns IS NULL";
+        self.revoke(update, &[tenant, agent], deed).await
     }
 }
 

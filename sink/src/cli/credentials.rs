@@ -1,42 +1,23 @@
-//! Tokens and the audit log, straight from the catalog: works while the sink runs and while it does not. A running sink
-//! takes over what was changed within a second.
-
-use std::time::Duration;
+//! Tokens and the audit log, straight from the catalog.
 
 use clap::{Arg, ArgMatches, Command};
 use weir_process::clock::{Clock as _, SystemClock};
 use weir_process::exit::Exit;
 use weir_process::output::{self, Align, Table};
 
+use super::catalog::{
+    self, Refused, deed, duration, end, named, open, over, tenant, text, time, usage, whose,
+};
 use super::{flag, printed};
 use crate::access::token::{Wanted, make};
 use crate::access::{is_pattern, say};
-use crate::catalog::{Catalog, Deed, Deeds, Token};
+use crate::catalog::{Deeds, Token};
 use crate::config::Config;
 use crate::http::audit::{AuditLog, MAX_LINES, SINCE, since_ns};
-use crate::model::{DEFAULT_TENANT, Role, is_tenant};
+use crate::model::Role;
 
 /// Longest name of a token, in characters.
 const MAX_NAME_CHARS: usize = 100;
-
-/// Why it was not done: how to exit, and what to say.
-pub(super) struct Refused(pub(super) Exit, pub(super) String);
-
-impl From<anyhow::Error> for Refused {
-    fn from(error: anyhow::Error) -> Self {
-        Self(Exit::Io, output::causes(error.as_ref()))
-    }
-}
-
-impl From<crate::catalog::CatalogError> for Refused {
-    fn from(error: crate::catalog::CatalogError) -> Self {
-        Self(Exit::Io, error.to_string())
-    }
-}
-
-pub(super) fn usage(text: impl Into<String>) -> Refused {
-    Refused(Exit::Usage, text.into())
-}
 
 /// `token` and what is below it.
 pub(super) fn token() -> Command {
@@ -104,48 +85,16 @@ pub(super) fn audit() -> Command {
         .arg(flag("json", "print it as JSON"))
 }
 
-pub(super) fn tenant(help: &'static str) -> Arg {
-    Arg::new("tenant")
-        .long("tenant")
-        .value_name("TENANT")
-        .help(help)
-}
-
 /// Does what was typed.
 pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::note(&format!("cannot start: {error}"));
-            return Exit::Software;
-        }
-    };
-    let done = runtime.block_on(async {
+    catalog::run(name, async {
         match arguments.subcommand() {
             Some(("create", arguments)) => create(arguments, config).await,
             Some(("list", arguments)) => list(arguments, config).await,
             Some((_, arguments)) => revoke(arguments, config).await,
             None => show_audit(arguments, config).await,
         }
-    });
-    done.unwrap_or_else(|Refused(exit, text)| {
-        output::note(&format!("{name}: {text}"));
-        exit
     })
-}
-
-/// The catalog of this data directory, which must be there.
-pub(super) async fn open(config: &Config) -> Result<Catalog, Refused> {
-    if !config.catalog_file.exists() {
-        return Err(usage(format!(
-            "there is no catalog at {}: set WEIR_SINK_DATA_DIR to the sink's directory, and start the sink once before",
-            config.catalog_file.display()
-        )));
-    }
-    Ok(crate::run::open_catalog(config).await?)
 }
 
 async fn create(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused> {
@@ -155,7 +104,7 @@ async fn create(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused
     let (token, secret) = make(&wanted, now_ns)
         .map_err(|error| Refused(Exit::Io, format!("cannot draw a token: {error}")))?;
     let object = format!("{} {} {}", token.id, token.role.name(), token.name);
-    let deed = deed(&token, "token.create", object, now_ns);
+    let deed = deed((&token.tenant, "token.create"), object, now_ns);
     catalog.add_token(&token, &deed).await?;
     catalog.close().await;
     say(&deed);
@@ -169,15 +118,9 @@ async fn create(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused
 }
 
 fn wanted(arguments: &ArgMatches, now_ns: i64) -> Result<Wanted, Refused> {
-    let text = |name: &str| arguments.get_one::<String>(name).map(String::as_str);
+    let text = |name: &str| text(arguments, name);
     let role = text("role").and_then(Role::named);
     let role = role.expect("clap knows all roles");
-    let tenant = text("tenant").unwrap_or(DEFAULT_TENANT);
-    if !is_tenant(tenant) {
-        return Err(usage(format!(
-            "{tenant:?} cannot be a tenant: write lower case letters, digits and hyphens"
-        )));
-    }
     let name = match (role, text("agent-pattern"), text("name")) {
         (Role::Agent, Some(pattern), None) if is_pattern(pattern) => pattern,
         (Role::Agent, Some(pattern), None) => {
@@ -194,23 +137,12 @@ fn wanted(arguments: &ArgMatches, now_ns: i64) -> Result<Wanted, Refused> {
     if name.chars().count() > MAX_NAME_CHARS.max(256) || name.chars().any(char::is_control) {
         return Err(usage("the name is too long, or has control characters"));
     }
-    let expires = text("expires").map(duration).transpose()?;
+    let expires = text("expires").map(|expires| end(expires, now_ns));
     Ok(Wanted {
         role,
-        tenant: tenant.into(),
+        tenant: whose(arguments)?.into(),
         name: name.into(),
-        expires_at_ns: expires.map(|in_time| {
-            let ns = u64::try_from(in_time.as_nanos()).unwrap_or(u64::MAX);
-            now_ns.saturating_add_unsigned(ns)
-        }),
-    })
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, Refused> {
-    humantime::parse_duration(text).map_err(|_| {
-        usage(format!(
-            "{text:?} is not a duration: write it as in 90m or 7d"
-        ))
+        expires_at_ns: expires.transpose()?,
     })
 }
 
@@ -254,23 +186,17 @@ async fn list(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused> 
 }
 
 fn state(token: &Token, now_ns: i64) -> &'static str {
-    match token.expires_at_ns {
-        _ if token.revoked_at_ns.is_some() => "revoked",
-        Some(at) if at <= now_ns => "expired",
-        _ => "valid",
-    }
+    over(token.revoked_at_ns, token.expires_at_ns, now_ns).unwrap_or("valid")
 }
 
 async fn revoke(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused> {
     let id = arguments.get_one::<String>("id").expect("clap asks for it");
     let catalog = open(config).await?;
     let tokens = catalog.tokens().await?;
-    let token = tokens.iter().find(|token| token.id == *id).ok_or_else(|| {
-        let text = "there is no such token: `weir-sink token list` shows their ids";
-        Refused(Exit::Data, text.to_owned())
-    })?;
+    let token = named(&tokens, |token| token.id == *id, "token")?;
     let object = format!("{} {} {}", token.id, token.role.name(), token.name);
-    let deed = deed(token, "token.revoke", object, SystemClock.wall_ns());
+    let now_ns = SystemClock.wall_ns();
+    let deed = deed((&token.tenant, "token.revoke"), object, now_ns);
     let changed = catalog.revoke_token(id, &deed).await?;
     catalog.close().await;
     if !changed {
@@ -317,23 +243,4 @@ async fn show_audit(arguments: &ArgMatches, config: &Config) -> Result<Exit, Ref
         table.row(std::iter::once(time(deed.at_ns)).chain(texts));
     }
     Ok(printed(table.print()))
-}
-
-/// Done by whoever can write the catalog.
-fn deed(token: &Token, action: &str, object: String, now_ns: i64) -> Deed {
-    Deed {
-        at_ns: now_ns,
-        tenant: token.tenant.to_string(),
-        who: "command line".to_owned(),
-        action: action.to_owned(),
-        object,
-        outcome: "ok".to_owned(),
-        address: String::new(),
-    }
-}
-
-/// UTC, to the second.
-pub(super) fn time(ns: i64) -> String {
-    let since = Duration::from_nanos(u64::try_from(ns).unwrap_or(0));
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }

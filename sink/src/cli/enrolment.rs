@@ -5,13 +5,14 @@ use weir_process::clock::{Clock as _, SystemClock};
 use weir_process::exit::Exit;
 use weir_process::output::{self, Align, Table};
 
-use super::credentials::{Refused, duration, open, tenant, time, usage};
+use super::catalog::{
+    self, Refused, deed, end, named, open, over, tenant, text, time, usage, whose,
+};
 use super::{flag, printed};
 use crate::access::token::{WantedEnroll, make_enroll};
 use crate::access::{is_pattern, say};
-use crate::catalog::{Deed, EnrollToken};
+use crate::catalog::EnrollToken;
 use crate::config::Config;
-use crate::model::{DEFAULT_TENANT, is_tenant};
 
 /// How long an enrol token is good unless somebody says.
 const EXPIRES: &str = "24h";
@@ -81,18 +82,8 @@ pub(super) fn certificates() -> [Command; 2] {
 
 /// Does what was typed, if it is about certificates of agents.
 pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::note(&format!("cannot start: {error}"));
-            return Exit::Software;
-        }
-    };
     let (deeper, arguments) = arguments.subcommand().expect("clap asks for a command");
-    let done = runtime.block_on(async {
+    catalog::run(name, async {
         match (name, deeper) {
             ("certs", "revoke") => revoke_certificates(arguments, config).await,
             ("certs", _) => list_certificates(arguments, config).await,
@@ -100,26 +91,7 @@ pub(super) fn run(name: &str, arguments: &ArgMatches, config: &Config) -> Exit {
             (_, "revoke") => revoke(arguments, config).await,
             _ => list(arguments, config).await,
         }
-    });
-    done.unwrap_or_else(|Refused(exit, text)| {
-        output::note(&format!("{name}: {text}"));
-        exit
     })
-}
-
-fn text<'a>(arguments: &'a ArgMatches, name: &str) -> Option<&'a str> {
-    arguments.get_one::<String>(name).map(String::as_str)
-}
-
-/// The tenant that is named, or the default one.
-fn whose(arguments: &ArgMatches) -> Result<&str, Refused> {
-    let tenant = text(arguments, "tenant").unwrap_or(DEFAULT_TENANT);
-    if is_tenant(tenant) {
-        return Ok(tenant);
-    }
-    Err(usage(format!(
-        "{tenant:?} cannot be a tenant: write lower case letters, digits and hyphens"
-    )))
 }
 
 async fn create(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused> {
@@ -128,18 +100,21 @@ async fn create(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused
     if !is_pattern(pattern) {
         return Err(usage(format!("{pattern:?} can match no name of an agent")));
     }
-    let expires = duration(text(arguments, "expires").unwrap_or(EXPIRES))?;
-    let expires = u64::try_from(expires.as_nanos()).unwrap_or(u64::MAX);
+    let expires = text(arguments, "expires").unwrap_or(EXPIRES);
     let wanted = WantedEnroll {
         tenant: whose(arguments)?.into(),
         pattern: pattern.into(),
         uses: *arguments.get_one("uses").expect("it has a default"),
-        expires_at_ns: Some(now_ns.saturating_add_unsigned(expires)),
+        expires_at_ns: Some(end(expires, now_ns)?),
     };
     let catalog = open(config).await?;
     let (token, secret) = make_enroll(&wanted, now_ns)
         .map_err(|error| Refused(Exit::Io, format!("cannot draw a token: {error}")))?;
-    let deed = deed(&token, "enroll_token.create", now_ns);
+    let deed = deed(
+        (&token.tenant, "enroll_token.create"),
+        object(&token),
+        now_ns,
+    );
     catalog.add_enroll_token(&token, &deed).await?;
     catalog.close().await;
     say(&deed);
@@ -191,23 +166,24 @@ async fn list(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused> 
 }
 
 fn state(token: &EnrollToken, now_ns: i64) -> &'static str {
-    match token.expires_at_ns {
-        _ if token.revoked_at_ns.is_some() => "revoked",
-        Some(at) if at <= now_ns => "expired",
-        _ if token.used >= token.uses => "used up",
-        _ => "valid",
-    }
+    let over = over(token.revoked_at_ns, token.expires_at_ns, now_ns);
+    over.unwrap_or(match token.used >= token.uses {
+        true => "used up",
+        false => "valid",
+    })
 }
 
 async fn revoke(arguments: &ArgMatches, config: &Config) -> Result<Exit, Refused> {
     let id = text(arguments, "id").expect("clap asks for it");
     let catalog = open(config).await?;
     let tokens = catalog.enroll_tokens().await?;
-    let token = tokens.iter().find(|token| token.id == *id).ok_or_else(|| {
-        let text = "there is no such token: `weir-sink enroll-token list` shows their ids";
-        Refused(Exit::Data, text.to_owned())
-    })?;
-    let deed = deed(token, "enroll_token.revoke", SystemClock.wall_ns());
+    let token = named(&tokens, |token| token.id == *id, "enroll-token")?;
+    let now_ns = SystemClock.wall_ns();
+    let deed = deed(
+        (&token.tenant, "enroll_token.revoke"),
+        object(token),
+        now_ns,
+    );
     let changed = catalog.revoke_enroll_token(id, &deed).await?;
     catalog.close().await;
     if !changed {
@@ -267,15 +243,8 @@ async fn revoke_certificates(arguments: &ArgMatches, config: &Config) -> Result<
     let agent = text(arguments, "agent").expect("clap asks for it");
     let tenant = whose(arguments)?;
     let catalog = open(config).await?;
-    let deed = Deed {
-        at_ns: SystemClock.wall_ns(),
-        tenant: tenant.to_owned(),
-        who: "command line".to_owned(),
-        action: "certificate.revoke".to_owned(),
-        object: format!("all of {agent}"),
-        outcome: "ok".to_owned(),
-        address: String::new(),
-    };
+    let (what, now_ns) = (format!("all of {agent}"), SystemClock.wall_ns());
+    let deed = deed((tenant, "certificate.revoke"), what, now_ns);
     let ended = catalog.revoke_certificates((tenant, agent), &deed).await?;
     catalog.close().await;
     if ended == 0 {
@@ -290,14 +259,7 @@ async fn revoke_certificates(arguments: &ArgMatches, config: &Config) -> Result<
     ))))
 }
 
-fn deed(token: &EnrollToken, action: &str, now_ns: i64) -> Deed {
-    Deed {
-        at_ns: now_ns,
-        tenant: token.tenant.to_string(),
-        who: "command line".to_owned(),
-        action: action.to_owned(),
-        object: format!("{} for {}", token.id, token.pattern),
-        outcome: "ok".to_owned(),
-        address: String::new(),
-    }
+/// How the audit log names it.
+fn object(token: &EnrollToken) -> String {
+    format!("{} for {}", token.id, token.pattern)
 }

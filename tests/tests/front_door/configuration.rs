@@ -81,6 +81,36 @@ fn both_programs_say_what_they_were_built_from() {
     );
 }
 
+/// Mutation: a duration of nothing is taken, and the catalog is missed next.
+#[test]
+fn a_token_that_nobody_could_use_is_refused_with_the_reason() {
+    let token = ["token", "create", "--role", "reader", "--expires"];
+    let enroll = ["enroll-token", "create", "--agent-pattern", "press-*"];
+    for (arguments, words) in [
+        (
+            [&token[..], &["0s"]].concat(),
+            "--expires 0s is over before",
+        ),
+        (
+            [&enroll[..], &["--expires", "1ms"]].concat(),
+            "--expires 1ms is over before",
+        ),
+        (
+            [&enroll[..], &["--uses", "0"]].concat(),
+            "0 is not in 1..=1000000",
+        ),
+        (
+            [&enroll[..], &["--uses", "-1"]].concat(),
+            "unexpected argument '-1'",
+        ),
+    ] {
+        let refused = run_once(&programs::sink(), &arguments, &[]);
+        assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+        let said = text(&refused.stderr);
+        assert!(said.contains(words) && refused.stdout.is_empty(), "{said}");
+    }
+}
+
 /// An image sets addresses to listen on, and its commands are used to ask other sinks. Mutation: what is read to ask is
 /// checked as what is read to serve.
 #[test]
