@@ -24,6 +24,7 @@ use crate::statement::MAX_SQL_BYTES;
 use crate::tables::Tables;
 use share::Shares;
 
+mod narrow;
 mod run;
 mod session;
 pub(crate) mod share;
@@ -121,6 +122,17 @@ impl Engine {
 
     /// Answers `sql` over `tables`. Needs a tokio runtime with time; dropping the future aborts the statement.
     pub async fn run(&self, sql: &str, tables: Tables) -> Result<Answer, QueryError> {
+        self.run_as(sql, || tables, Ok).await
+    }
+
+    /// The same, with `tables` made and `finish` done by the thread that computes the answer: a statement that
+    /// takes a millisecond or two would wait as long again for others to be woken.
+    pub async fn run_as<T: Send + 'static>(
+        &self,
+        sql: &str,
+        tables: impl FnOnce() -> Tables + Send + 'static,
+        finish: impl FnOnce(Answer) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, QueryError> {
         if sql.len() > MAX_SQL_BYTES {
             return Err(QueryError::new(
                 ErrorKind::TooLarge,
@@ -131,16 +143,14 @@ impl Engine {
             ));
         }
         let limits = &self.inner.limits;
-        let base = self.inner.base(&tables.store)?;
-        let memory = self.inner.memory.of(&tables.owner);
-        let work = run::answer(sql.to_owned(), tables, base, limits.clone(), memory);
+        let (sql, inner) = (sql.to_owned(), Arc::clone(&self.inner));
         let turns = Arc::clone(&self.inner.turns);
         let mut task = JoinSet::new();
         task.spawn_on(
             async move {
                 // Closed never: the semaphore has no other owner that could.
                 let _turn = turns.acquire_owned().await.ok();
-                work.await
+                finish(inner.answer(sql, tables()).await?)
             },
             self.inner.threads().handle(),
         );
@@ -170,6 +180,12 @@ impl std::fmt::Debug for Engine {
 impl Inner {
     fn threads(&self) -> &Runtime {
         self.threads.as_ref().expect("present until dropped")
+    }
+
+    async fn answer(&self, sql: String, tables: Tables) -> Result<Answer, QueryError> {
+        let base = self.base(&tables.store)?;
+        let memory = self.memory.of(&tables.owner);
+        run::answer(sql, tables, base, self.limits.clone(), memory).await
     }
 
     /// The state to plan with, without tables. Built anew only when the store is another one.

@@ -39,6 +39,10 @@ use whole::{Readers, Troubles, said};
 
 /// The column whose range the catalog knows for every file.
 const TIME: &str = "time";
+/// Columns whose ranges it knows for nearly all; together they name a series.
+pub(crate) const METRIC: &str = "metric";
+/// See [`METRIC`].
+pub(crate) const DEVICE: &str = "device";
 
 /// What the scans of one statement tell.
 #[derive(Debug, Default)]

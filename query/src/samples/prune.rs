@@ -13,11 +13,8 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use std::sync::Arc;
 
-use super::TIME;
+use super::{DEVICE, METRIC, TIME};
 use crate::tables::{DataFile, Names};
-
-const METRIC: &str = "metric";
-const DEVICE: &str = "device";
 
 /// The files that may hold a row for which all `filters` are true. A filter that says nothing about their ranges keeps all.
 pub(super) fn keep<'a>(

@@ -6,5 +6,6 @@ mod bounds;
 mod encoding;
 mod fixture;
 mod hostile;
+mod narrow;
 mod reach;
 mod scan;

@@ -29,9 +29,12 @@ const STREAMS: &str = "streams";
 pub(super) struct Runner {
     engine: Engine,
     metrics: QueryMetrics,
-    /// Of the last views, the last used first.
-    files: Mutex<VecDeque<Shared>>,
+    files: Arc<Lists>,
 }
+
+/// Files of the last views, the last used first.
+#[derive(Default)]
+struct Lists(Mutex<VecDeque<Shared>>);
 
 impl Runner {
     pub(super) fn new(config: &QueryConfig, metrics: QueryMetrics) -> std::io::Result<Self> {
@@ -51,14 +54,27 @@ impl Runner {
         Ok(Self {
             engine,
             metrics,
-            files: Mutex::default(),
+            files: Arc::default(),
         })
     }
 
     pub(super) async fn run(&self, own: &Own, query: &str, form: Form) -> Result<Encoded, Refusal> {
-        let tables = self.tables(own, query).await?;
-        let answer = match self.engine.run(query, tables).await {
-            Ok(answer) => answer,
+        let ran = self
+            .engine
+            .run_as(query, self.tables(own, query), move |answer| {
+                let bytes = match form {
+                    Form::Json => answer.to_json(),
+                    Form::Csv => answer.to_csv(),
+                    Form::Arrow => answer.to_arrow_ipc(),
+                };
+                let encoded = Encoded {
+                    bytes: bytes?,
+                    truncated: answer.truncated,
+                };
+                Ok((encoded, answer.files_known, answer.files_scanned))
+            });
+        let (encoded, known, read) = match ran.await {
+            Ok(ran) => ran,
             Err(error) => {
                 if let Some(path) = error.file() {
                     own.look_at(path).await;
@@ -66,28 +82,48 @@ impl Runner {
                 return Err(refusal(error));
             }
         };
-        let (known, read) = (answer.files_known, answer.files_scanned);
         self.metrics.files_read.inc_by(read as u64);
         let skipped = known.saturating_sub(read);
         self.metrics.files_skipped.inc_by(skipped as u64);
-        // A large answer takes a while to write out: not on a thread that serves connections.
-        let encoded = tokio::task::spawn_blocking(move || {
-            let bytes = match form {
-                Form::Json => answer.to_json(),
-                Form::Csv => answer.to_csv(),
-                Form::Arrow => answer.to_arrow_ipc(),
-            };
-            bytes.map(|bytes| Encoded {
-                bytes,
-                truncated: answer.truncated,
-            })
-        });
-        encoded.await.map_err(|_| internal())?.map_err(refusal)
+        Ok(encoded)
     }
 
+    /// Makes one snapshot: files, fresh rows and latest values of the same moment. Tables that the statement does not
+    /// name are there without rows: what they take grows with every series and stream.
+    fn tables(&self, own: &Own, query: &str) -> impl FnOnce() -> Tables + Send + 'static {
+        let wanted = |table| weir_query::mentions(query, table);
+        let (latest, lines) = (wanted(LATEST), wanted(STREAMS));
+        let (own, lists) = (own.clone(), Arc::clone(&self.files));
+        move || {
+            let lines = if lines { own.lines() } else { Vec::new() };
+            let (view, streams) = (own.view(latest), streams(&lines));
+            Tables {
+                owner: Arc::clone(own.tenant()),
+                store: own.objects(),
+                samples_schema: columns::schema(),
+                files: lists.files(&view.files),
+                fresh: view.fresh.clone(),
+                views: vec![
+                    View {
+                        name: LATEST.into(),
+                        schema: columns::latest_schema(),
+                        batches: view.latest.clone(),
+                    },
+                    View {
+                        name: STREAMS.into(),
+                        schema: streams.schema(),
+                        batches: vec![streams],
+                    },
+                ],
+            }
+        }
+    }
+}
+
+impl Lists {
     /// The same list for as long as the view has the same.
     fn files(&self, listed: &Arc<Vec<Listed>>) -> Arc<Vec<DataFile>> {
-        let mut lists = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lists.iter().position(|(of, _)| Arc::ptr_eq(of, listed));
         let known = known.and_then(|at| lists.remove(at));
         let list = known.unwrap_or_else(|| {
@@ -98,38 +134,6 @@ impl Runner {
         lists.truncate(LISTS - 1);
         lists.push_front(list);
         files
-    }
-
-    /// One snapshot: files, fresh rows and latest values of the same moment. Tables that the statement does not name
-    /// are there without rows: what they take grows with every series and stream.
-    async fn tables(&self, own: &Own, query: &str) -> Result<Tables, Refusal> {
-        let wanted = |table| weir_query::mentions(query, table);
-        let (latest, lines) = (wanted(LATEST), wanted(STREAMS));
-        let here = own.clone();
-        let taken = tokio::task::spawn_blocking(move || {
-            let lines = if lines { here.lines() } else { Vec::new() };
-            (here.view(latest), streams(&lines))
-        });
-        let (view, streams) = taken.await.map_err(|_| internal())?;
-        Ok(Tables {
-            owner: Arc::clone(own.tenant()),
-            store: own.objects(),
-            samples_schema: columns::schema(),
-            files: self.files(&view.files),
-            fresh: view.fresh.clone(),
-            views: vec![
-                View {
-                    name: LATEST.into(),
-                    schema: columns::latest_schema(),
-                    batches: view.latest.clone(),
-                },
-                View {
-                    name: STREAMS.into(),
-                    schema: streams.schema(),
-                    batches: vec![streams],
-                },
-            ],
-        })
     }
 }
 
@@ -201,11 +205,4 @@ fn refusal(error: QueryError) -> Refusal {
         kind: name,
         ..Refusal::of(kind, format!("{error}{setting}"))
     }
-}
-
-fn internal() -> Refusal {
-    Refusal::of(
-        Kind::Internal,
-        "the statement could not be run; the log says more",
-    )
 }
