@@ -1,12 +1,12 @@
 //! What an agent uses on its machine beside a sink: CPU, memory, switches, bytes to the disk.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::agents::Agent;
 use crate::gate::programs;
 use crate::program::Sink;
 
@@ -50,28 +50,16 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     let programs = programs(args.programs.clone())?;
     let sink = Sink::start(&programs, &[]).await?;
-    let place = tempfile::tempdir()?;
     let program = args.agent.clone().unwrap_or(programs.join("weir-agent"));
-    let child = Command::new(&program)
-        .arg("run")
-        .env("WEIR_AGENT_SINK_URL", &sink.grpc)
-        .env("WEIR_AGENT_DATA_DIR", place.path())
-        .env("WEIR_AGENT_STATUS_LISTEN", "127.0.0.1:0")
-        .env("WEIR_AGENT_SENSORS", "simulated")
-        .env("WEIR_AGENT_SIMULATED_METRICS", args.series.to_string())
-        .env(
-            "WEIR_AGENT_SAMPLE_INTERVAL",
-            format!("{}ms", args.interval_ms),
-        )
-        .env("WEIR_AGENT_LOG_LEVEL", "error")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn();
-    let agent = Agent(child.with_context(|| format!("cannot start {}", program.display()))?);
+    let settings = [
+        ("SIMULATED_METRICS", args.series.to_string()),
+        ("SAMPLE_INTERVAL", format!("{}ms", args.interval_ms)),
+    ];
+    let agent = Agent::start(&program, &sink.grpc, &settings)?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let (begun, before) = (Instant::now(), agent.look()?);
+    let (begun, before) = (Instant::now(), Look::at(&agent)?);
     tokio::time::sleep(Duration::from_secs(args.seconds)).await;
-    let (after, seconds) = (agent.look()?, begun.elapsed().as_secs_f64());
+    let (after, seconds) = (Look::at(&agent)?, begun.elapsed().as_secs_f64());
     let per_second = |before: f64, after: f64| (after - before) / seconds;
     Ok(Outcome {
         series: args.series,
@@ -86,8 +74,6 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     })
 }
 
-struct Agent(Child);
-
 /// At one moment.
 struct Look {
     cpu_seconds: f64,
@@ -98,9 +84,9 @@ struct Look {
     threads: u64,
 }
 
-impl Agent {
-    fn look(&self) -> anyhow::Result<Look> {
-        let process = PathBuf::from(format!("/proc/{}", self.0.id()));
+impl Look {
+    fn at(agent: &Agent) -> anyhow::Result<Self> {
+        let process = PathBuf::from(format!("/proc/{}", agent.id()));
         let status = std::fs::read_to_string(process.join("status"))?;
         let memory = std::fs::read_to_string(process.join("smaps_rollup"))?;
         let disk = std::fs::read_to_string(process.join("io"))?;
@@ -117,7 +103,7 @@ impl Agent {
             switches += number(&task.join("status"), "voluntary_ctxt_switches:")?;
             switches += number(&task.join("status"), "nonvoluntary_ctxt_switches:")?;
         }
-        Ok(Look {
+        Ok(Self {
             cpu_seconds: nanoseconds as f64 / 1e9,
             switches: switches as f64,
             disk_bytes: find(&disk, "write_bytes:")? as f64,
@@ -125,14 +111,6 @@ impl Agent {
             own_kib: find(&memory, "Anonymous:")?,
             threads: find(&status, "Threads:")?,
         })
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

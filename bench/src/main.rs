@@ -1,12 +1,14 @@
 //! `weir-bench`: load for a Weir sink, measured at the sender, and what is made of it: one JSON line per outcome, a gate
 //! of ratios, the tables of docs/performance.md.
 
+mod agents;
 mod connections;
 mod fleet;
 mod flood;
 mod footprint;
 mod gate;
 mod http;
+mod kills;
 mod ledger;
 mod peers;
 mod program;
@@ -44,6 +46,8 @@ enum Command {
     Queries(queries::Args),
     /// A kill with much in the journal, and how long until the sink is ready again.
     Restart(restart::Args),
+    /// Kills of a sink under load, of agents too: what is lost, what is stored twice.
+    Kills(kills::Args),
     /// One tenant floods: what another one waits for its acknowledgements.
     Flood(flood::Args),
     /// What an agent uses beside a sink: CPU, memory, switches, disk.
@@ -77,6 +81,7 @@ fn main() -> anyhow::Result<()> {
             Command::Connections(args) => say(&[connections::run(args).await?]),
             Command::Queries(args) => say(&queries::run(args).await?),
             Command::Restart(args) => say(&[restart::run(args).await?]),
+            Command::Kills(args) => say(&[kills::run(args).await?]),
             Command::Flood(args) => say(&[flood::run(args).await?]),
             Command::Footprint(args) => say(&[footprint::run(args).await?]),
             Command::Tls(args) => say(&[tls::run(args).await?]),

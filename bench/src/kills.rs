@@ -1,0 +1,172 @@
+//! What is lost and what is stored twice when a sink is killed again and again under load, and agents with it.
+//!
+//! The agents count: the nth value of each of their series is n. So what a life of an agent has sent is known from the
+//! values alone: they must be 1, 2, 3 and so on, each once. Of an agent that was killed each life is looked at for
+//! itself; what it had not yet written down at its end is not known to anybody but itself, and counted by it as lost
+//! in the crash.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::agents::Agent;
+use crate::gate::programs;
+use crate::http::{self, Connection, sql};
+use crate::program::Sink;
+
+/// How it is run.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Directory with `weir-sink` and `weir-agent`; that of this program when not given.
+    #[arg(long)]
+    pub(crate) programs: Option<PathBuf>,
+    /// Another `weir-agent`.
+    #[arg(long)]
+    pub(crate) agent: Option<PathBuf>,
+    /// Agents.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) agents: usize,
+    /// Series of each agent.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) series: u32,
+    /// Milliseconds between two samples.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) interval_ms: u64,
+    /// How often the sink is killed.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) kills: u32,
+    /// Seconds from a start of the sink to its next end.
+    #[arg(long, default_value_t = 4.0)]
+    pub(crate) between: f64,
+    /// Seconds in which there is no sink.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) outage: f64,
+    /// In each outage one of the agents is killed too, by turns.
+    #[arg(long)]
+    pub(crate) with_agents: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Outcome {
+    agents: usize,
+    points_per_second: f64,
+    kills_of_sink: u32,
+    kills_of_agents: u32,
+    /// By the ledger: what agents said they had produced, and what became of it.
+    produced: u64,
+    stored: u64,
+    spooled: u64,
+    /// Lost in crashes of agents, before it was written down.
+    dropped: u64,
+    unexplained: i64,
+    /// Rows of `samples`.
+    rows: u64,
+    /// Values that are missing between the first and the last of a life and series.
+    lost: u64,
+    /// Values that are there twice.
+    twice: u64,
+}
+
+/// Kills, waits for the rest, compares.
+pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let programs = programs(args.programs.clone())?;
+    let mut sink = Sink::start(&programs, &[]).await?;
+    let address = sink.grpc.trim_start_matches("http://").to_owned();
+    let program = args.agent.clone().unwrap_or(programs.join("weir-agent"));
+    let mut agents = Vec::with_capacity(args.agents);
+    for number in 0..args.agents {
+        let settings = [
+            ("NAME", format!("kills-{number}")),
+            ("SIMULATED_MODE", "counter".to_owned()),
+            ("SIMULATED_METRICS", args.series.to_string()),
+            ("SAMPLE_INTERVAL", format!("{}ms", args.interval_ms)),
+        ];
+        agents.push(Agent::start(&program, &sink.grpc, &settings)?);
+    }
+    let begun = Instant::now();
+    let mut outcome = Outcome {
+        agents: args.agents,
+        ..Outcome::default()
+    };
+    let settings = [("GRPC_LISTEN", &*address)];
+    for kill in 0..args.kills {
+        tokio::time::sleep(Duration::from_secs_f64(args.between)).await;
+        let place = sink.kill()?;
+        outcome.kills_of_sink += 1;
+        if args.with_agents {
+            let which = kill as usize % agents.len();
+            agents[which].kill()?;
+            agents[which].again()?;
+            outcome.kills_of_agents += 1;
+        }
+        tokio::time::sleep(Duration::from_secs_f64(args.outage)).await;
+        std::fs::remove_file(place.path().join("data/endpoints.json"))?;
+        sink = Sink::start_in(place, &programs, &settings).await?;
+    }
+    tokio::time::sleep(Duration::from_secs_f64(args.between)).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    for agent in &mut agents {
+        agent.stop().await?;
+    }
+    folded(&sink).await?;
+    outcome.read_ledger(&sink).await?;
+    outcome.read_rows(&sink).await?;
+    outcome.points_per_second = outcome.produced as f64 / seconds;
+    Ok(outcome)
+}
+
+/// Waits until everything that was acknowledged is folded.
+async fn folded(sink: &Sink) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let ledger: Value = serde_json::from_slice(&http::get(&sink.http, "/v1/ledger").await?)?;
+        let streams = ledger["streams"].as_array().context("streams")?;
+        if streams.iter().all(|stream| stream["pending_fold"] == 0) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "the sink does not fold: {ledger}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+impl Outcome {
+    async fn read_ledger(&mut self, sink: &Sink) -> anyhow::Result<()> {
+        let ledger: Value = serde_json::from_slice(&http::get(&sink.http, "/v1/ledger").await?)?;
+        for stream in ledger["streams"].as_array().context("streams")? {
+            let count = |name: &str| stream[name].as_u64().with_context(|| name.to_owned());
+            self.produced += count("produced")?;
+            self.stored += count("stored")?;
+            self.spooled += count("spooled")?;
+            self.unexplained += stream["unexplained"].as_i64().context("unexplained")?;
+            let dropped = stream["dropped"].as_object().context("dropped")?;
+            self.dropped += dropped.values().filter_map(Value::as_u64).sum::<u64>();
+        }
+        Ok(())
+    }
+
+    /// A life begins where a value is 1.
+    async fn read_rows(&mut self, sink: &Sink) -> anyhow::Result<()> {
+        let mut connection = Connection::open(&sink.http).await?;
+        for number in 0..self.agents {
+            let query = format!(
+                "with lives as (select metric, value, sum(case when value = 1 and earlier is distinct from 1 then 1 else 0 end) \
+                 over (partition by metric order by time, value) as life \
+                 from (select metric, time, value, lag(value) over (partition by metric order by time, value) as earlier \
+                 from samples where device = 'kills-{number}')) \
+                 select sum(rows), sum(rows - kinds), sum(greatest(last - kinds, 0)) from \
+                 (select count(*) as rows, count(distinct value) as kinds, cast(max(value) as bigint) as last \
+                 from lives group by metric, life)"
+            );
+            let rows = sql(&mut connection, &query).await?;
+            let count = |at: usize| rows[0][at].as_u64().context("a count");
+            self.rows += count(0)?;
+            self.twice += count(1)?;
+            self.lost += count(2)?;
+        }
+        Ok(())
+    }
+}
