@@ -153,16 +153,17 @@ impl Outcome {
         let mut connection = Connection::open(&sink.http).await?;
         for number in 0..self.agents {
             let query = format!(
-                "with lives as (select metric, value, sum(case when value = 1 and earlier is distinct from 1 then 1 else 0 end) \
-                 over (partition by metric order by time, value) as life \
-                 from (select metric, time, value, lag(value) over (partition by metric order by time, value) as earlier \
-                 from samples where device = 'kills-{number}')) \
-                 select sum(rows), sum(rows - kinds), sum(greatest(last - kinds, 0)) from \
-                 (select count(*) as rows, count(distinct value) as kinds, cast(max(value) as bigint) as last \
-                 from lives group by metric, life)"
+                "with own as (select concat_ws(' ', device, metric, attributes) as series, time, value from samples \
+                 where agent = 'kills-{number}'), \
+                 begun as (select *, lag(value) over (partition by series order by time, value) as earlier from own), \
+                 lives as (select *, sum(case when value = 1 and earlier is distinct from 1 then 1 else 0 end) \
+                 over (partition by series order by time, value) as life from begun), \
+                 counts as (select count(*) as rows, count(distinct value) as kinds, cast(max(value) as bigint) as last \
+                 from lives group by series, life) \
+                 select sum(rows), sum(rows - kinds), sum(last - kinds) from counts"
             );
             let rows = sql(&mut connection, &query).await?;
-            let count = |at: usize| rows[0][at].as_u64().context("a count");
+            let count = |at: usize| rows[0][at].as_u64().context("an agent without rows");
             self.rows += count(0)?;
             self.twice += count(1)?;
             self.lost += count(2)?;
