@@ -15,7 +15,7 @@ KUBERNETES_VALIDATE_VERSION := 1.37.0
 PODMAN_COMPOSE_VERSION := 1.6.0
 
 .PHONY: help demo run build test tools images images-check arm64 arm64-check deb release up down crash-matrix soak storm sim mutants check fmt lint \
-    proto-lint deps bench bench-queries bench-peers bench-paths gate fuzz clean
+    proto-lint deps bench bench-queries bench-peers bench-kills bench-paths gate fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -186,6 +186,11 @@ bench-queries: ## the same for questions: needs a release build of all of DataFu
 bench-peers: ## other servers of the system's packages on the same work: prometheus, victoria-metrics, influxdb, where installed
 	cargo build --release -p weir-sink -p weir-bench --no-default-features
 	$(BENCH)/weir-bench peers
+
+bench-kills: ## ten agents of 10,000 readings a second each, the sink killed again and again, agents too: what is lost, what is stored twice
+	cargo build --release -p weir-sink -p weir-bench -p weir-agent
+	$(BENCH)/weir-bench kills
+	$(BENCH)/weir-bench kills --with-agents
 
 bench-paths: ## the benches of every hot path by itself
 	cargo bench -p weir-bench

@@ -1,9 +1,8 @@
 //! What is lost and what is stored twice when a sink is killed again and again under load, and agents with it.
 //!
 //! The agents count: the nth value of each of their series is n. So what a life of an agent has sent is known from the
-//! values alone: they must be 1, 2, 3 and so on, each once. Of an agent that was killed each life is looked at for
-//! itself; what it had not yet written down at its end is not known to anybody but itself, and counted by it as lost
-//! in the crash.
+//! values alone: they must be 1, 2, 3 and so on, each once, and as many as the agents say that they have produced. What an agent that
+//! was killed had not yet written down is in no count: it says itself how many moments it has missed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) agent: Option<PathBuf>,
     /// Agents.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) agents: usize,
     /// Series of each agent.
     #[arg(long, default_value_t = 1000)]
@@ -60,12 +59,13 @@ pub(crate) struct Outcome {
     produced: u64,
     stored: u64,
     spooled: u64,
-    /// Lost in crashes of agents, before it was written down.
     dropped: u64,
+    /// Moments at which agents did not sample, a crash among the reasons.
+    missed_ticks: u64,
     unexplained: i64,
     /// Rows of `samples`.
     rows: u64,
-    /// Values that are missing between the first and the last of a life and series.
+    /// Values that are missing before the last of a life and series.
     lost: u64,
     /// Values that are there twice.
     twice: u64,
@@ -116,7 +116,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     outcome.read_ledger(&sink).await?;
     outcome.read_rows(&sink).await?;
     outcome.points_per_second = outcome.produced as f64 / seconds;
-    Ok(outcome)
+    outcome.hold()
 }
 
 /// Waits until everything that was acknowledged is folded.
@@ -141,6 +141,7 @@ impl Outcome {
             self.produced += count("produced")?;
             self.stored += count("stored")?;
             self.spooled += count("spooled")?;
+            self.missed_ticks += count("missed_ticks")?;
             self.unexplained += stream["unexplained"].as_i64().context("unexplained")?;
             let dropped = stream["dropped"].as_object().context("dropped")?;
             self.dropped += dropped.values().filter_map(Value::as_u64).sum::<u64>();
@@ -148,7 +149,15 @@ impl Outcome {
         Ok(())
     }
 
-    /// A life begins where a value is 1.
+    /// Fails where anything is missing, doubled or not accounted for.
+    fn hold(self) -> anyhow::Result<Self> {
+        let closed = self.produced == self.stored && self.spooled == 0 && self.unexplained == 0;
+        let right = self.rows == self.stored && self.lost == 0 && self.twice == 0;
+        ensure!(closed && right && self.rows > 0, "{self:?}");
+        Ok(self)
+    }
+
+    /// A life begins where a value is less than the one before.
     async fn read_rows(&mut self, sink: &Sink) -> anyhow::Result<()> {
         let mut connection = Connection::open(&sink.http).await?;
         for number in 0..self.agents {
@@ -156,7 +165,7 @@ impl Outcome {
                 "with own as (select concat_ws(' ', device, metric, attributes) as series, time, value from samples \
                  where agent = 'kills-{number}'), \
                  begun as (select *, lag(value) over (partition by series order by time, value) as earlier from own), \
-                 lives as (select *, sum(case when value = 1 and earlier is distinct from 1 then 1 else 0 end) \
+                 lives as (select *, sum(case when value < earlier then 1 else 0 end) \
                  over (partition by series order by time, value) as life from begun), \
                  counts as (select count(*) as rows, count(distinct value) as kinds, cast(max(value) as bigint) as last \
                  from lives group by series, life) \

@@ -24,7 +24,6 @@ use crate::statement::MAX_SQL_BYTES;
 use crate::tables::Tables;
 use share::Shares;
 
-mod narrow;
 mod run;
 mod session;
 pub(crate) mod share;

@@ -23,9 +23,9 @@ use datafusion::datasource::{TableProvider, TableType};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -39,10 +39,6 @@ use whole::{Readers, Troubles, said};
 
 /// The column whose range the catalog knows for every file.
 const TIME: &str = "time";
-/// Columns whose ranges it knows for nearly all; together they name a series.
-pub(crate) const METRIC: &str = "metric";
-/// See [`METRIC`].
-pub(crate) const DEVICE: &str = "device";
 
 /// What the scans of one statement tell.
 #[derive(Debug, Default)]
@@ -131,7 +127,7 @@ impl Samples {
         state: &dyn Session,
         kept: &[&DataFile],
         (projection, limit): (Option<&Vec<usize>>, Option<usize>),
-        sound: bool,
+        known: Known,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut options = TableParquetOptions::new();
         options.global = state.config_options().execution.parquet.clone();
@@ -152,14 +148,18 @@ impl Samples {
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
         let files = kept.iter().map(|file| {
-            let statistics = Arc::new(self.statistics(std::slice::from_ref(file), sound));
+            let statistics = Arc::new(self.statistics(std::slice::from_ref(file), known.sound));
             PartitionedFile::new(file.path.as_str(), file.bytes).with_statistics(statistics)
         });
         let groups =
             FileGroup::new(files.collect()).split_files(state.config().target_partitions());
+        // To divide a file is to open it once for each thread and have them wake each other: too much for one run of rows. A
+        // scan with a partitioning of its own is left as it is.
+        let undivided = Partitioning::UnknownPartitioning(groups.len());
         let scan = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
             .with_file_groups(groups)
-            .with_statistics(self.statistics(kept, sound))
+            .with_output_partitioning(known.one_run.then_some(undivided))
+            .with_statistics(self.statistics(kept, known.sound))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
@@ -186,6 +186,15 @@ impl Samples {
         )?;
         Ok(DataSourceExec::from_data_source(rows.with_limit(limit)))
     }
+}
+
+/// What is known of the files of a scan.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// What the catalog says of them can be answered without reading them.
+    sound: bool,
+    /// Of each, one run of rows is wanted.
+    one_run: bool,
 }
 
 #[async_trait]
@@ -217,7 +226,11 @@ impl TableProvider for Samples {
                 let store = state.runtime_env().object_store(&self.store_url)?;
                 self.are_sound(&*store, &kept).await?
             };
-            inputs.push(self.scan_files(state, &kept, (projection, limit), sound)?);
+            let known = Known {
+                sound,
+                one_run: prune::leave_one_run(filters),
+            };
+            inputs.push(self.scan_files(state, &kept, (projection, limit), known)?);
         }
         if !self.fresh.is_empty() {
             inputs.push(self.scan_fresh(projection, limit)?);

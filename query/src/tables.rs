@@ -8,9 +8,6 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use object_store::ObjectStore;
 
-/// The table of all readings.
-pub(crate) const SAMPLES: &str = "samples";
-
 /// One Parquet file of `samples`, as the catalog knows it.
 ///
 /// The ranges are trusted: files that cannot hold what a statement asks for are not opened, and `count(*)` without a condition

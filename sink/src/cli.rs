@@ -303,7 +303,7 @@ fn recover(config: &Config) -> Exit {
 fn validate(config: &Config) -> Exit {
     if let Some(error) = config.tls.as_ref().and_then(out_of_time) {
         output::note(&format!(
-            "tls.cert: {error}; a sink serves it, and clients refuse it"
+            "WEIR_SINK_TLS_CERT: {error}; a sink serves it, and clients refuse it"
         ));
     }
     printed(output::line("settings are valid"))

@@ -278,6 +278,12 @@ impl FoldHandle {
         self.shared.views.view(tenant, false, &self.shared.state)
     }
 
+    /// The one or the other where it is the last one still, without a wait.
+    pub fn view_at_hand(&self, tenant: &str, with_latest: bool) -> Option<Arc<View>> {
+        let state = &self.shared.state;
+        self.shared.views.at_hand(tenant, with_latest, state)
+    }
+
     /// Every stream as far as it is folded.
     pub fn streams(&self) -> Vec<StreamLedger> {
         self.streams_where(|_| true)

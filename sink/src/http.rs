@@ -205,7 +205,8 @@ impl Front {
 fn uncoded(request: &Request) -> Result<(), Refusal> {
     let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
     let named = codings.map(|coding| coding.to_str().unwrap_or("?").trim());
-    let mut coded = named.filter(|coding| !matches!(*coding, "" | "identity"));
+    let mut coded =
+        named.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
     match coded.next() {
         Some(coding) if !request.body().is_empty() => {
             let coding: String = coding.chars().take(40).collect();

@@ -269,8 +269,13 @@ fn protocol_text(error: &hyper::Error) -> String {
     said.unwrap_or_else(|| error.to_string())
 }
 
-/// Whether this is what the port says of a server that is within TLS: ours, or nginx, Go, Apache in front of one.
+/// Whether this is what the port says of a server that is within TLS: ours, or nginx, Go, Apache in front of one. Who answers
+/// in JSON has understood the request, and may repeat what stood in it.
 fn speaks_tls(reply: &Reply) -> bool {
+    let media_type = reply.headers.get(header::CONTENT_TYPE);
+    if media_type.is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/json")) {
+        return false;
+    }
     let body = &reply.body[..reply.body.len().min(4096)];
     let said = String::from_utf8_lossy(body).to_ascii_lowercase();
     let words = [

@@ -270,7 +270,7 @@ async fn says_that_the_peer_does_not_speak_http() {
     assert!(get(&url, PATIENCE).await.is_err());
 }
 
-/// Mutation: any 400 is taken for that.
+/// Mutations: any 400 is taken for that; one that repeats a statement, too.
 #[tokio::test]
 async fn says_that_the_port_speaks_tls() {
     for answer in [
@@ -282,9 +282,14 @@ async fn says_that_the_port_speaks_tls() {
         let error = get(&url, PATIENCE).await.unwrap_err().to_string();
         assert!(error.contains("speaks TLS: write https://"), "{error}");
     }
-    let url = peer(b"HTTP/1.1 400 Bad Request\r\n\r\nno such thing\n").await;
-    let reply = get(&url, PATIENCE).await.unwrap();
-    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    for answer in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\nno such thing\n"[..],
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n{\"error\":\"no column https server\"}",
+    ] {
+        let url = peer(answer).await;
+        let reply = get(&url, PATIENCE).await.unwrap();
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use tokio_stream::StreamExt;
 
 use super::share::Share;
-use super::{Base, Limits, narrow, session, yielding};
+use super::{Base, Limits, session, yielding};
 use crate::answer::Answer;
 use crate::error::QueryError;
 use crate::samples::Scans;
@@ -48,10 +48,6 @@ async fn within_memory(
     state.mark_start_execution();
     let wrong = |error: DataFusionError| QueryError::from_datafusion(&error, limits.memory_bytes);
     let plan = statement::plan(&sql, &state, limits.memory_bytes).await?;
-    if narrow::is_narrow(&plan) {
-        let config = state.config_mut();
-        config.options_mut().execution.target_partitions = 1;
-    }
     let plan = at_most(plan, limits.max_rows).map_err(wrong)?;
     let planned = state.create_physical_plan(&plan).await;
     let plan = planned.map_err(|error| {

@@ -18,7 +18,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 use crate::samples::{Samples, Scans};
-use crate::tables::{SAMPLES, Tables, fit};
+use crate::tables::{Tables, fit};
 
 const CATALOG: &str = "weir";
 const SCHEMA: &str = "public";
@@ -83,7 +83,7 @@ pub(super) fn bind(state: &mut SessionState, tables: Tables, scans: Arc<Scans>) 
         &tables.fresh,
         scans,
     )?;
-    schema.register_table(SAMPLES.to_owned(), Arc::new(samples))?;
+    schema.register_table("samples".to_owned(), Arc::new(samples))?;
     for view in tables.views {
         let batches = view.batches.iter().map(|batch| fit(batch, &view.schema));
         let batches = batches.collect::<std::result::Result<Vec<_>, _>>()?;

@@ -8,13 +8,16 @@ use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::Result;
-use datafusion::logical_expr::Expr;
-use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use std::sync::Arc;
 
-use super::{DEVICE, METRIC, TIME};
+use super::TIME;
 use crate::tables::{DataFile, Names};
+
+const METRIC: &str = "metric";
+const DEVICE: &str = "device";
 
 /// The files that may hold a row for which all `filters` are true. A filter that says nothing about their ranges keeps all.
 pub(super) fn keep<'a>(
@@ -36,6 +39,25 @@ pub(super) fn keep<'a>(
         .filter(|(_, keep)| *keep)
         .map(|(file, _)| file)
         .collect())
+}
+
+/// Whether all `filters` together leave the rows of one device and one metric: in each file, which is sorted by them, one run.
+pub(super) fn leave_one_run(filters: &[Expr]) -> bool {
+    let parts: Vec<&Expr> = filters.iter().flat_map(split_conjunction).collect();
+    let is_one = |column: &str| parts.iter().any(|part| names_one(part, column));
+    is_one(METRIC) && is_one(DEVICE)
+}
+
+/// Whether this is `column = 'a name'`, either way around.
+fn names_one(condition: &Expr, column: &str) -> bool {
+    let Expr::BinaryExpr(both) = condition else {
+        return false;
+    };
+    let is_column = |side: &Expr| matches!(side, Expr::Column(of) if of.name == column);
+    let is_name = |side: &Expr| matches!(side, Expr::Literal(..));
+    let (left, right) = (&*both.left, &*both.right);
+    both.op == Operator::Eq
+        && ((is_column(left) && is_name(right)) || (is_name(left) && is_column(right)))
 }
 
 /// The catalog's numbers, one entry per file.

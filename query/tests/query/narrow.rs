@@ -1,14 +1,13 @@
-//! Statements about single series are not divided among threads; all others are.
+//! Reads of single series do not have files divided among threads; all others do.
 
 use crate::fixture::{Lake, SECOND, START, batch, engine, json, limits};
 
 /// Enough values, all different, for a file that is worth dividing.
 const ROWS: i64 = 200_000;
 
-/// Mutations: one of the two names is enough; a read without a filter is not counted; a filter over one read stands
-/// for another's.
+/// Mutations: one of the two names is enough; no read is divided.
 #[tokio::test]
-async fn a_file_is_divided_unless_each_read_names_one_device_and_one_metric() {
+async fn a_file_is_divided_unless_the_read_names_one_device_and_one_metric() {
     let value = |row: i64| (row as f64 * 0.123_456_7).sin();
     let rows: Vec<_> = (0..ROWS)
         .map(|row| (START + row * SECOND, "d", "m", value(row)))

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use weir_process::config::Reader;
 use weir_process::tls::{FileError, Identity, PairFaults, ServerFiles, check_cas};
 
-use crate::certs;
+use crate::certs::{self, CertsError};
 
 /// The certificate files, and the CA's key.
 pub(super) fn read(reader: &mut Reader) -> (Option<ServerFiles>, Option<PathBuf>) {
@@ -62,7 +62,13 @@ pub(super) fn open(reader: &mut Reader, files: &ServerFiles, ca_key: Option<&Pat
             Err(faults) => blame(reader, ["tls.ca", "tls.ca_key"], *faults),
             Ok(_) => {
                 if let Err(error) = certs::issuer(ca, key) {
-                    reader.fault("tls.ca_key", error.to_string());
+                    let blamed = match &error {
+                        CertsError::Foreign(_) => "tls.ca",
+                        _ => "tls.ca_key",
+                    };
+                    reader.fault(blamed, error.to_string());
+                } else if let Err(error) = check_cas(ca) {
+                    reader.fault("tls.ca", error.to_string());
                 }
             }
         },

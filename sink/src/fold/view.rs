@@ -101,6 +101,19 @@ impl Views {
         change()
     }
 
+    /// The last view of `tenant` where nothing has changed since and nobody is in the way: nothing is waited for.
+    pub(crate) fn at_hand(
+        &self,
+        tenant: &str,
+        with_latest: bool,
+        state: &Mutex<State>,
+    ) -> Option<Arc<View>> {
+        let tenants = self.tenants.try_lock().ok()?;
+        let inner = tenants.iter().find(|inner| *inner.tenant == *tenant)?;
+        let version = state.try_lock().ok()?.version;
+        inner.last_of(version, with_latest)
+    }
+
     /// The view of `tenant` now.
     pub(crate) fn view(&self, tenant: &str, with_latest: bool, state: &Mutex<State>) -> Arc<View> {
         let mut tenants = self.lock();
@@ -108,11 +121,8 @@ impl Views {
         let guard = state
             .lock()
             .expect("the fold does not panic while it holds its state");
-        if let Some(last) = &inner.last
-            && last.version == guard.version
-            && last.has_latest >= with_latest
-        {
-            return Arc::clone(&last.view);
+        if let Some(view) = inner.last_of(guard.version, with_latest) {
+            return view;
         }
         let (version, position) = (guard.version, guard.position);
         let files = Arc::clone(&guard.files);
@@ -167,6 +177,13 @@ fn of<'a>(tenants: &'a mut VecDeque<Inner>, tenant: &str) -> &'a mut Inner {
 }
 
 impl Inner {
+    /// The last view, where it is of this version and has what is wanted.
+    fn last_of(&self, version: u64, with_latest: bool) -> Option<Arc<View>> {
+        let last = self.last.as_ref()?;
+        let is_it = last.version == version && last.has_latest >= with_latest;
+        is_it.then(|| Arc::clone(&last.view))
+    }
+
     fn files_of(&mut self, all: Files, tenant: &str) -> Files {
         if let Some((of, files)) = &self.files
             && Arc::ptr_eq(of, &all)

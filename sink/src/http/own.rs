@@ -85,6 +85,12 @@ impl Own {
         }
     }
 
+    /// The same where nothing has changed since it was last asked for, without a wait.
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL asks for it"))]
+    pub(super) fn view_at_hand(&self, with_latest: bool) -> Option<Arc<View>> {
+        self.books.fold.view_at_hand(&self.tenant, with_latest)
+    }
+
     /// What a statement found out of a file everybody should know.
     #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "SQL asks for it"))]
     pub(super) async fn look_at(&self, path: &str) {

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use weir_fault::{Mutant, Point, mutant, point};
 use weir_proto::{codec, limits, v1};
 
+use append::BUSY;
+
 use super::check::{Unreadable, definitions, read};
 use super::fault::{Fault, Refusal, refused_code_name};
 use super::load::Load;
@@ -193,13 +195,16 @@ impl Session {
         })
     }
 
-    /// The right to take a request that costs so much, see [`codec::effort`]. A large one waits for it, though not once
-    /// the call has to end.
+    /// The right to take a request that costs so much, see [`codec::effort`]. A large one waits for it, though no longer than
+    /// for the journal, and not once the call has to end.
     pub async fn turn(&self, effort: u64) -> Result<Turn, Fault> {
         tokio::select! {
             biased;
             turn = self.ingest.inner.turns.take(effort) => Ok(turn),
             fault = self.ends.fault(&self.slot) => Err(fault),
+            () = tokio::time::sleep(BUSY) => Err(Fault::Overloaded(
+                "large requests of others are being taken in; try again".into(),
+            )),
         }
     }
 

@@ -98,6 +98,27 @@ async fn latest_values_are_there_for_whoever_wants_them() {
     sink.stop().await.expect("stops");
 }
 
+/// Mutations: an old view is taken for the last; one without latest values for one with them.
+#[tokio::test]
+async fn a_view_is_at_hand_until_something_changes() {
+    let world = World::new();
+    let sink = world.start().await;
+    let mut sender = Sender::new(1);
+    send(&sink, &mut sender, 0..3, 0).await;
+    assert!(sink.fold.view_at_hand("default", false).is_none());
+    let made = sink.fold.view_of_rows("default");
+    let found = sink.fold.view_at_hand("default", false).expect("made");
+    assert!(Arc::ptr_eq(&made, &found));
+    assert!(sink.fold.view_at_hand("default", true).is_none());
+    assert!(sink.fold.view_at_hand("other", false).is_none());
+
+    send(&sink, &mut sender, 0..3, 1).await;
+    assert!(sink.fold.view_at_hand("default", false).is_none());
+    let made = sink.fold.view("default");
+    let found = sink.fold.view_at_hand("default", true).expect("made");
+    assert!(Arc::ptr_eq(&made, &found));
+}
+
 fn of_tenant(envelope: Envelope, tenant: &str) -> Envelope {
     Envelope {
         tenant: tenant.into(),

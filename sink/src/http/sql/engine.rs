@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use tokio::task::block_in_place;
 use weir_query::{DataFile, Engine, ErrorKind, Limits, Names, QueryError, Tables, View};
 
 use super::{Encoded, Form};
@@ -21,6 +22,9 @@ const LISTS: usize = 8;
 
 /// One list of files twice: as the view has it, and as the engine does.
 type Shared = (Arc<Vec<Listed>>, Arc<Vec<DataFile>>);
+
+/// An answer of more rows takes so long to write out that other statements should not wait for it.
+const MANY_ROWS: usize = 1000;
 
 /// Names of tables.
 const LATEST: &str = "latest";
@@ -62,10 +66,14 @@ impl Runner {
         let ran = self
             .engine
             .run_as(query, self.tables(own, query), move |answer| {
-                let bytes = match form {
+                let encode = || match form {
                     Form::Json => answer.to_json(),
                     Form::Csv => answer.to_csv(),
                     Form::Arrow => answer.to_arrow_ipc(),
+                };
+                let bytes = match answer.rows() > MANY_ROWS {
+                    true => block_in_place(encode),
+                    false => encode(),
                 };
                 let encoded = Encoded {
                     bytes: bytes?,
@@ -95,8 +103,15 @@ impl Runner {
         let (latest, lines) = (wanted(LATEST), wanted(STREAMS));
         let (own, lists) = (own.clone(), Arc::clone(&self.files));
         move || {
-            let lines = if lines { own.lines() } else { Vec::new() };
-            let (view, streams) = (own.view(latest), streams(&lines));
+            // What has to be made first waits for the fold: the other statements of this thread go to another meanwhile.
+            let lines = if lines {
+                block_in_place(|| own.lines())
+            } else {
+                Vec::new()
+            };
+            let view = own.view_at_hand(latest);
+            let view = view.unwrap_or_else(|| block_in_place(|| own.view(latest)));
+            let streams = streams(&lines);
             Tables {
                 owner: Arc::clone(own.tenant()),
                 store: own.objects(),

@@ -15,7 +15,7 @@ use crate::ingest::hold;
 use crate::ingest::load::Load;
 
 /// How long an append waits while the journal's queue is full.
-const BUSY: Duration = Duration::from_secs(20);
+pub(super) const BUSY: Duration = Duration::from_secs(20);
 
 impl Session {
     /// Appends what was accepted since the last time. What cannot be appended has not happened.
