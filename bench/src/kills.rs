@@ -4,6 +4,7 @@
 //! values alone: they must be 1, 2, 3 and so on, each once, and as many as the agents say that they have produced. What an agent that
 //! was killed had not yet written down is in no count: it says itself how many moments it has missed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,8 @@ pub(crate) struct Outcome {
     stored: u64,
     spooled: u64,
     dropped: u64,
-    /// Moments at which agents did not sample, a crash among the reasons.
+    /// Moments at which agents did not sample, a crash among the reasons. An agent says it with each of its streams: the
+    /// most that one of them has.
     missed_ticks: u64,
     unexplained: i64,
     /// Rows of `samples`.
@@ -136,16 +138,20 @@ async fn folded(sink: &Sink) -> anyhow::Result<()> {
 impl Outcome {
     async fn read_ledger(&mut self, sink: &Sink) -> anyhow::Result<()> {
         let ledger: Value = serde_json::from_slice(&http::get(&sink.http, "/v1/ledger").await?)?;
+        let mut missed = BTreeMap::new();
         for stream in ledger["streams"].as_array().context("streams")? {
             let count = |name: &str| stream[name].as_u64().with_context(|| name.to_owned());
             self.produced += count("produced")?;
             self.stored += count("stored")?;
             self.spooled += count("spooled")?;
-            self.missed_ticks += count("missed_ticks")?;
+            let agent = stream["agent"].as_str().unwrap_or_default().to_owned();
+            let most: &mut u64 = missed.entry(agent).or_default();
+            *most = count("missed_ticks")?.max(*most);
             self.unexplained += stream["unexplained"].as_i64().context("unexplained")?;
             let dropped = stream["dropped"].as_object().context("dropped")?;
             self.dropped += dropped.values().filter_map(Value::as_u64).sum::<u64>();
         }
+        self.missed_ticks = missed.values().sum();
         Ok(())
     }
 
