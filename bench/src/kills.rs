@@ -49,6 +49,9 @@ pub(crate) struct Args {
     pub(crate) with_agents: bool,
 }
 
+/// Room for the questions at the end, which sort all rows of an agent.
+const MEMORY: [(&str, &str); 2] = [("QUERY_MEMORY", "2GiB"), ("QUERY_TENANT_MEMORY", "2GiB")];
+
 /// What came of it.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Outcome {
@@ -76,7 +79,7 @@ pub(crate) struct Outcome {
 /// Kills, waits for the rest, compares.
 pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
     let programs = programs(args.programs.clone())?;
-    let mut sink = Sink::start(&programs, &[]).await?;
+    let mut sink = Sink::start(&programs, &MEMORY).await?;
     let address = sink.grpc.trim_start_matches("http://").to_owned();
     let program = args.agent.clone().unwrap_or(programs.join("weir-agent"));
     let mut agents = Vec::with_capacity(args.agents);
@@ -94,7 +97,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
         agents: args.agents,
         ..Outcome::default()
     };
-    let settings = [("GRPC_LISTEN", &*address)];
+    let settings = [MEMORY[0], MEMORY[1], ("GRPC_LISTEN", &*address)];
     for kill in 0..args.kills {
         tokio::time::sleep(Duration::from_secs_f64(args.between)).await;
         let place = sink.kill()?;
