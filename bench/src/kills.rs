@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::agents::Agent;
 use crate::gate::programs;
-use crate::http::{self, Connection, sql};
+use crate::http::{Connection, sql};
+use crate::ledger;
 use crate::program::Sink;
 
 /// How it is run.
@@ -128,7 +129,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Outcome> {
 async fn folded(sink: &Sink) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
-        let ledger: Value = serde_json::from_slice(&http::get(&sink.http, "/v1/ledger").await?)?;
+        let ledger = ledger::fetch(&sink.http).await?;
         let streams = ledger["streams"].as_array().context("streams")?;
         if streams.iter().all(|stream| stream["pending_fold"] == 0) {
             return Ok(());
@@ -140,7 +141,7 @@ async fn folded(sink: &Sink) -> anyhow::Result<()> {
 
 impl Outcome {
     async fn read_ledger(&mut self, sink: &Sink) -> anyhow::Result<()> {
-        let ledger: Value = serde_json::from_slice(&http::get(&sink.http, "/v1/ledger").await?)?;
+        let ledger = ledger::fetch(&sink.http).await?;
         let mut missed = BTreeMap::new();
         for stream in ledger["streams"].as_array().context("streams")? {
             let count = |name: &str| stream[name].as_u64().with_context(|| name.to_owned());

@@ -66,6 +66,7 @@ fn sum(ledger: &Value, prefix: &str, sent: u64) -> anyhow::Result<Verdict> {
     Ok(verdict)
 }
 
-async fn fetch(http: &str) -> anyhow::Result<Value> {
+/// `GET /v1/ledger`.
+pub(crate) async fn fetch(http: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&get(http, "/v1/ledger").await?)?)
 }

@@ -124,8 +124,8 @@ impl Engine {
         self.run_as(sql, || tables, Ok).await
     }
 
-    /// The same, with `tables` made and `finish` done by the thread that computes the answer: a statement that
-    /// takes a millisecond or two would wait as long again for others to be woken.
+    /// The same, with `tables` made and `finish` done by the thread that computes the answer: no other has to be woken
+    /// for them, which counts where all are busy.
     pub async fn run_as<T: Send + 'static>(
         &self,
         sql: &str,

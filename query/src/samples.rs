@@ -153,8 +153,8 @@ impl Samples {
         });
         let groups =
             FileGroup::new(files.collect()).split_files(state.config().target_partitions());
-        // To divide a file is to open it once for each thread and have them wake each other: too much for one run of rows. A
-        // scan with a partitioning of its own is left as it is.
+        // To divide a file is to open it once for each thread: of one run of rows only one of them finds any. A scan with a
+        // partitioning of its own is left as it is.
         let undivided = Partitioning::UnknownPartitioning(groups.len());
         let scan = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
             .with_file_groups(groups)
